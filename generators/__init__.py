@@ -1,0 +1,1 @@
+"""Generator adapters, one module each; discovered by walking this package."""

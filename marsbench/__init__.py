@@ -1,0 +1,1 @@
+"""marsbench: an evaluation and benchmarking harness for market generators."""

@@ -1,0 +1,1 @@
+"""Market data: one module per source, and the catalogue."""

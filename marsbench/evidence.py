@@ -1,0 +1,131 @@
+"""What tasks hand to metrics, and the contracts of both.
+
+A task is a versioned recipe (data split, starts, rollouts, horizon, agents) that produces one type
+of evidence. A metric is a function from that evidence to an ``Outcome``. A task names its metrics
+by string, and the registry refuses a metric whose evidence type is another, before anything runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from marsbench.market.bars import MinuteBars, minute_bars
+from marsbench.market.trajectory import Trajectory
+from marsbench.scores import Outcome
+from marsbench.simulation.contracts import Generator, Kind, Start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from marsbench.data.catalogue import Dataset
+
+
+class Evidence:
+    """Base of the evidence types."""
+
+
+@dataclass(frozen=True)
+class TrajectoryPairs(Evidence):
+    """Replay (what really happened) and simulations of it, paired by start. S starts, R rollouts."""
+
+    starts: tuple[Start, ...]
+    replay: tuple[Trajectory, ...]
+    """``[S]``, one per start, over the same period as its simulations."""
+    simulated: tuple[tuple[Trajectory, ...], ...]
+    """``[S][R]``."""
+    minutes: int
+    """Whole minutes in the period."""
+    floors: Mapping[str, float] = field(default_factory=dict)
+    """Frozen floor values by score key (METHODS: the calibrated zero-intelligence generator)."""
+    single_day: bool = False
+    """True where all starts lie on one instrument-day: within-day inference only."""
+
+    @property
+    def rollouts(self) -> int:
+        return len(self.simulated[0])
+
+    @cached_property
+    def instruments(self) -> tuple[str, ...]:
+        """Instrument of each start, ``[S]``."""
+        return tuple(s.instrument for s in self.starts)
+
+    @cached_property
+    def clusters(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Cluster number of each start, ``[S]``: the unit of inference."""
+        names = {c: i for i, c in enumerate(dict.fromkeys(s.cluster for s in self.starts))}
+        return np.array([names[s.cluster] for s in self.starts], np.int64)
+
+    @cached_property
+    def replay_bars(self) -> MinuteBars:
+        """One-minute bars of replay, stacked ``[S, ...]``; computed once for all metrics."""
+        return MinuteBars.stack([minute_bars(t, last_trade_ticks=s.book.last_trade_ticks) for s, t in zip(self.starts, self.replay, strict=True)])
+
+    @cached_property
+    def simulated_bars(self) -> MinuteBars:
+        """One-minute bars of the simulations, stacked ``[S, R, ...]``; computed once for all metrics."""
+        return MinuteBars.stack(
+            [
+                MinuteBars.stack([minute_bars(t, last_trade_ticks=s.book.last_trade_ticks) for t in row])
+                for s, row in zip(self.starts, self.simulated, strict=True)
+            ]
+        )
+
+
+class Metric(ABC):
+    """A metric family. Subclasses are frozen dataclasses whose fields are its parameters."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    evidence: ClassVar[type[Evidence]]
+    summary: ClassVar[str] = ""
+
+    @abstractmethod
+    def evaluate(self, evidence: Any, rng: np.random.Generator) -> Outcome:
+        """Score the evidence. All randomness (resampling, training) comes from ``rng``."""
+
+    @classmethod
+    def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:
+        """Figures by name, drawn from the outcome's tables alone."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What the runner lends to a task while it runs."""
+
+    seed: int
+    simulate: Callable[..., Any]
+    """Cached rollouts: ``simulate(generator, starts, rollouts, horizon_ns, agents=())`` -> ``[S][R]`` trajectories."""
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """A versioned recipe. Subclasses are frozen dataclasses whose fields are its parameters."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    kinds: ClassVar[frozenset[Kind]]
+    evidence: ClassVar[type[Evidence]]
+    conditions: ClassVar[tuple[str, ...]] = ()
+    """Inputs it conditions on, in the words of MarS tables 1 and 4."""
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """Names and parameters of the metrics that score its evidence."""
+
+    @abstractmethod
+    def starts(self, dataset: Dataset) -> list[Start]:
+        """The starts that it simulates from."""
+
+    @abstractmethod
+    def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> Any:
+        """Produce the evidence."""

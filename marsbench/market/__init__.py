@@ -1,0 +1,1 @@
+"""Orders, matching rules, order books, trajectories and bars."""

@@ -1,0 +1,1 @@
+"""Generator and agent contracts, randomness, lockstep rollouts, agents."""

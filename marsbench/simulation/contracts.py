@@ -1,0 +1,265 @@
+"""The contracts that generators and agents fulfil.
+
+A generator simulates many rows at once: row = start * rollouts + rollout. Deciding *when* the
+next market event comes and deciding *what* it is are two calls, because somebody else (an agent)
+may act in between and the second decision must see the book as it then is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marsbench.market.orders import ORDER
+from marsbench.market.rules import MatchingRules, clock_text
+from marsbench.market.trajectory import BookState, Trajectory
+
+if TYPE_CHECKING:
+    from marsbench.market.clearing_house import BookView, Events
+
+NEVER = int(np.iinfo(np.int64).max)
+"""A proposal that means: no further event."""
+
+Rows = NDArray[np.int64]
+"""Row numbers, ``[k]``, ascending."""
+
+
+class Kind(StrEnum):
+    """What a generator can do; a task says which kinds it takes."""
+
+    SESSION = "session"
+    """Simulates order by order; agents can take part."""
+    TRAJECTORIES = "trajectories"
+    """Files that were made elsewhere."""
+    PATHS = "paths"
+    """Price paths only."""
+    FORECAST = "forecast"
+    """Class probabilities only."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A point of a real (or reference) market from which simulations depart.
+
+    ``clock_ns`` lies on a clock minute. Everything here was known at that time.
+    """
+
+    instrument: str
+    date: str
+    rules: MatchingRules
+    clock_ns: int
+    book: BookState
+    history: Trajectory
+    """The starting sequence x_0..x_m: the market from the open (or less) up to ``clock_ns``."""
+    cluster: str = ""
+    """Unit of inference that this start belongs to (day x instrument; on a single day a 25-minute block)."""
+    oracle: Any = None
+    """Hidden state of the market, filled for the generator ``reference`` alone."""
+
+    @property
+    def uid(self) -> int:
+        """32-bit identity, independent of which other starts are simulated beside this one."""
+        return zlib.crc32(self.name.encode())
+
+    @property
+    def name(self) -> str:
+        return f"{self.instrument} {self.date} {clock_text(self.clock_ns)}"
+
+
+@dataclass(frozen=True)
+class RowOrders:
+    """Orders for some rows; several for one row stand in the order in which they are sent."""
+
+    rows: Rows
+    """``[k]``, which row each order is for, ascending."""
+    orders: NDArray[np.void]
+    """``ORDER`` array ``[k]``; time and owner are filled in by the rollout."""
+
+    @classmethod
+    def none(cls) -> RowOrders:
+        return cls(np.zeros(0, np.int64), np.zeros(0, ORDER))
+
+
+class Session(ABC):
+    """A simulation under way. Rows are independent of each other: no row's future depends on which
+    other rows run beside it, up to floating-point results of a fixed work chunk."""
+
+    @abstractmethod
+    def propose(self, rows: Rows) -> NDArray[np.int64]:
+        """When each row's next market event comes: clock ns ``[k]``, not before now; ``NEVER`` ends it.
+
+        Times are clock times as if the market did not pause: the rollout moves a proposal that
+        falls into or behind a break (lunch) by the length of the break.
+        """
+
+    @abstractmethod
+    def decide(self, rows: Rows, book: BookView) -> RowOrders:
+        """The orders that are due now, on the book as it is now; may be none."""
+
+    @abstractmethod
+    def observe(self, events: Events) -> Rows:
+        """Take note of everything that happened (agents' orders too, rejected ones included).
+
+        Returns the rows whose pending proposal is withdrawn; they are asked to propose again.
+        """
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What fitting leaves behind: a folder, with which days it saw and a hash of its content."""
+
+    folder: Path
+    content_hash: str
+    generator: str
+    version: int
+    seed: int
+    trained_on: tuple[str, ...]
+    """Each period that was seen, as ``instrument date HH:MM:SS-HH:MM:SS``."""
+    data_hash: str
+
+    @classmethod
+    def write(
+        cls, folder: Path, *, generator: str, version: int, seed: int, data: Sequence[Trajectory]
+    ) -> Artifact:
+        """Seal a folder that holds the fitted files: hash them and write ``artifact.json`` beside them."""
+        periods = tuple(f"{t.instrument} {t.date} {clock_text(t.start_ns)}-{clock_text(t.end_ns)}" for t in data)
+        data_hash = hashlib.sha256("".join(t.content_hash() for t in data).encode()).hexdigest()
+        head = {"generator": generator, "version": version, "seed": seed, "trained_on": periods, "data_hash": data_hash}
+        artifact = cls(Path(folder), cls._hash(Path(folder)), generator, version, seed, periods, data_hash)
+        temporary = Path(folder) / f".artifact.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps({**head, "content_hash": artifact.content_hash}, indent=1))
+        os.replace(temporary, Path(folder) / "artifact.json")
+        return artifact
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Artifact:
+        """Open a sealed folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it was never sealed.
+        ValueError
+            If its files are not those that were sealed.
+        """
+        folder = Path(folder)
+        path = folder / "artifact.json"
+        if not path.exists():
+            raise FileNotFoundError(f"{folder}: no artifact.json; fit the generator first")
+        head = json.loads(path.read_text())
+        if cls._hash(folder) != head["content_hash"]:
+            raise ValueError(f"{folder}: files differ from those that were fitted; fit again or restore them")
+        return cls(
+            folder=folder,
+            content_hash=head["content_hash"],
+            generator=head["generator"],
+            version=head["version"],
+            seed=head["seed"],
+            trained_on=tuple(head["trained_on"]),
+            data_hash=head["data_hash"],
+        )
+
+    @staticmethod
+    def _hash(folder: Path) -> str:
+        digest = hashlib.sha256()
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "artifact.json"):
+            if path.name.startswith("."):
+                continue
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much work fitting may do; a generator uses what it understands."""
+
+    cpu_seconds: float | None = None
+    tokens: int | None = None
+
+
+class Generator(ABC):
+    """Base of every adapter. Subclasses state what they are in class variables."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    kind: ClassVar[Kind]
+    reacts: ClassVar[bool] = False
+    """Whether its flow depends on what agents do to the book."""
+    hidden: ClassVar[bool] = False
+    """Controls: left out of the leaderboard unless asked for."""
+    fits: ClassVar[bool] = True
+    """Whether it has anything to learn from training data."""
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    """Paper or origin."""
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Settings that change its behaviour (part of the identity of its results)."""
+        return {}
+
+
+class SessionGenerator(Generator):
+    """A generator of kind SESSION."""
+
+    kind = Kind.SESSION
+
+    @abstractmethod
+    def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
+        """Learn from training periods; write into ``folder`` and seal it with ``Artifact.write``."""
+
+    @abstractmethod
+    def load(self, artifact: Artifact) -> None:
+        """Make ready to open sessions."""
+
+    @abstractmethod
+    def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
+        """Begin ``len(starts) * rollouts`` rows. ``key`` seeds all randomness, see ``randomness``."""
+
+
+class TrajectoryGenerator(Generator):
+    """A generator of kind TRAJECTORIES."""
+
+    kind = Kind.TRAJECTORIES
+    fits = False
+
+    @abstractmethod
+    def trajectories(self, start: Start, horizon_ns: int) -> list[Trajectory]:
+        """The simulations that were made for this start (any number; none is an empty list)."""
+
+
+class Agent(ABC):
+    """Somebody who trades beside the generator, in every row. Its orders carry its owner number."""
+
+    owner: int = 1
+
+    @abstractmethod
+    def next_wake(self, rows: Rows) -> NDArray[np.int64]:
+        """Clock ns at which each row wants to act next; ``NEVER`` for no more."""
+
+    @abstractmethod
+    def act(self, rows: Rows, book: BookView) -> RowOrders:
+        """Orders to send now; agents act before the market at equal times."""
+
+    @abstractmethod
+    def notify(self, events: Events) -> None:
+        """All events of all rows, the agent's own fills among them."""
+
+
+@dataclass(frozen=True)
+class AgentFactory:
+    """Makes one agent for a batch of rows: ``make(starts, rollouts)``."""
+
+    make: Any
+    name: str = "agent"
+    parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Shared numerics: stylized facts, histograms, bootstrap, nulls."""
