@@ -68,9 +68,13 @@ LEVEL = np.dtype(
     HASHED,
     OUT_TRADED,  # results of the last message
     OUT_ID,
+    OUT_CUT,  # shares cancelled, and the price and side they rested at
+    OUT_CUT_PRICE,
+    OUT_CUT_SIDE,
+    AGENT_LIVE,  # live orders that are not the market's
     N_FILLS,  # of book 0: fills written so far by the running kernel
     HEAD,
-) = range(21)
+) = range(25)
 
 # Layout of the ``rules`` array; phases (start, end, kind, no-cancel) and breakers (bps, halt) follow.
 LOT, STEP, ODD_ASKS, SELF, TIE, N_PHASES, N_BREAKERS, RULES = range(8)
@@ -223,6 +227,8 @@ def _remove(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, c
     nodes[at].next = head[b, FREE_NODE]
     head[b, FREE_NODE] = node
     head[b, LIVE] -= 1
+    if nodes[at].owner != 0:
+        head[b, AGENT_LIVE] -= 1
     if levels[level].first < 0:
         _drop_level(head, levels, keys, slots, b, cap_levels, slot)
 
@@ -276,6 +282,8 @@ def _rest(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap
     levels[level].last = node
     levels[level].volume += size
     head[b, LIVE] += 1
+    if owner != 0:
+        head[b, AGENT_LIVE] += 1
     if head[b, HASHED] == 1:
         _table_insert(table, b * cap_table, cap_table - 1, oid, node)
 
@@ -485,6 +493,9 @@ def _cancel_level(
                 _take(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, node, amount)
             node = older
         if left < size:
+            head[b, OUT_CUT] = size - left
+            head[b, OUT_CUT_PRICE] = price
+            head[b, OUT_CUT_SIDE] = side
             return size - left
     return 0
 
@@ -520,6 +531,7 @@ def apply(
 ):  # fmt: skip
     """Process one message on book b; returns the reason code. Room has been made sure of."""
     head[b, OUT_TRADED] = 0
+    head[b, OUT_CUT] = 0
     head[b, OUT_ID] = oid
     bad = _bad_kind(kind, flags)
     if time < head[b, CLOCK]:
@@ -565,12 +577,18 @@ def apply(
     at = b * cap_nodes + node
     if nodes[at].owner != owner:
         return NOT_OWNER
+    level = b * cap_levels + nodes[at].level
+    if kind != CANCEL and levels[level].side != kind:
+        return WRONG_SIDE
+    amount = np.int64(nodes[at].size)
+    if kind == CANCEL and size != 0:
+        amount = min(size, amount)
+    head[b, OUT_CUT] = amount
+    head[b, OUT_CUT_PRICE] = levels[level].price
+    head[b, OUT_CUT_SIDE] = levels[level].side
     if kind == CANCEL:
-        amount = np.int64(nodes[at].size) if size == 0 else min(size, np.int64(nodes[at].size))
         _take(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, node, amount)
         return OK
-    if levels[b * cap_levels + nodes[at].level].side != kind:
-        return WRONG_SIDE
     _remove(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, node)
     _new(
         head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table,
@@ -605,7 +623,7 @@ def write_snapshot(head, levels, keys, slots, b, cap_levels, prices, sizes, row,
 @kernel
 def replay_stream(
     head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table,
-    rules, orders, first, reasons, traded, ids, fills, prices, sizes, depth,
+    rules, orders, first, reasons, outs, fills, prices, sizes, depth,
 ):  # fmt: skip
     """Send ``orders[first:]`` to book 0. Returns (status, index of the message it stopped before)."""
     for i in range(first, len(orders)):
@@ -622,8 +640,8 @@ def replay_stream(
             orders[i].order_id, np.int64(orders[i].price_ticks), np.int64(orders[i].size_shares),
             np.int64(orders[i].owner), np.int64(orders[i].kind), np.int64(orders[i].flags),
         )  # fmt: skip
-        traded[i] = head[0, OUT_TRADED]
-        ids[i] = head[0, OUT_ID]
+        for k in range(5):
+            outs[i, k] = head[0, OUT_TRADED + k]
     return DONE, len(orders)
 
 
@@ -734,26 +752,45 @@ def copy_books(head, node_words, level_words, keys, slots, source, rows, cap_nod
 
 
 @kernel
-def ladder_batch(head, levels, keys, slots, cap_levels, rows, anchors, out):
-    """Volume at 1, 2, ... ticks from ``anchors[k, side]`` into ``out[k, side, distance - 1]``.
+def _owned(nodes, levels, level, node_base, owner):
+    total = np.int64(0)
+    node = np.int64(levels[level].first)
+    while node >= 0:
+        if nodes[node_base + node].owner == owner:
+            total += nodes[node_base + node].size
+        node = np.int64(nodes[node_base + node].next)
+    return total
 
-    On the ask side distances count upwards from the anchor, on the bid side downwards.
+
+@kernel
+def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, anchors, edges, out):
+    """The market's volume in bins of distance from ``anchors[k, side]``, into ``out[k, side, bin]``.
+
+    Distances count upwards from the anchor on the ask side and downwards on the bid side; bin j of
+    row k is ``[edges[k, j], edges[k, j + 1])``.
     """
-    depth = out.shape[2]
+    bins = out.shape[2]
     for k in range(len(rows)):
         b = rows[k]
         for side in range(2):
-            for d in range(depth):
-                out[k, side, d] = 0
+            for j in range(bins):
+                out[k, side, j] = 0
             base = (b * 2 + side) * cap_levels
             anchor = np.int64(anchors[k, side])
+            j = 0
             for at in range(head[b, N_ASK + side] - 1, -1, -1):
                 key = np.int64(keys[base + at])
                 distance = anchor - key if side == BID else -key - anchor
-                if distance > depth:
+                while j < bins and distance >= edges[k, j + 1]:
+                    j += 1
+                if j == bins:
                     break
-                if distance >= 1:
-                    out[k, side, distance - 1] = levels[b * cap_levels + slots[base + at]].volume
+                if distance >= edges[k, j]:
+                    level = b * cap_levels + slots[base + at]
+                    if head[b, AGENT_LIVE] == 0:
+                        out[k, side, j] += levels[level].volume
+                    else:
+                        out[k, side, j] += _owned(nodes, levels, level, b * cap_nodes, 0)
 
 
 @kernel

@@ -59,6 +59,12 @@ class Replay:
     """``[n]``, executed at once as aggressor in continuous trading."""
     order_id: Ints
     """``[n]``, the ids given to new orders; as sent otherwise."""
+    cancelled_shares: Ints
+    """``[n]``, taken off the book by a cancel or the first half of a replace ..."""
+    cancelled_price_ticks: Ints
+    """``[n]``, ... the price where they rested ..."""
+    cancelled_side: Ints
+    """``[n]``, ... and the side; both meaningful where something was cancelled."""
     fills: NDArray[np.void]
     """``FILL`` array ``[m]`` in order of execution."""
     final: BookState
@@ -285,13 +291,13 @@ def replay(
     books = _Books(rules, 1, orders=len(book.resting) + 1024, levels=len(book.resting) // 2 + 256)
     books.load(0, book)
     fills = _Fills(books, n + len(book.resting) + 1024)
-    reasons, traded, ids = np.zeros(n, np.uint8), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    reasons, outs = np.zeros(n, np.uint8), np.zeros((n, 5), np.int64)
     prices = np.empty((n + 1 if levels else 0, 2, levels), np.int32)
     sizes = np.empty(prices.shape, np.int64)
 
     def stream(first: int) -> tuple[int, int]:
         status, at = kb.replay_stream(
-            *books.arrays, *books.capacities, books.code, orders, first, reasons, traded, ids, fills.fills,
+            *books.arrays, *books.capacities, books.code, orders, first, reasons, outs, fills.fills,
             prices, sizes, levels,
         )  # fmt: skip
         return int(status), int(at)
@@ -307,8 +313,11 @@ def replay(
         kb.write_snapshot(books.head, books.levels, books.keys, books.slots, 0, books.cap_levels, prices, sizes, n, levels)
     return Replay(
         reason=reasons,
-        traded_shares=traded,
-        order_id=ids,
+        traded_shares=outs[:, 0],
+        order_id=outs[:, 1],
+        cancelled_shares=outs[:, 2],
+        cancelled_price_ticks=outs[:, 3],
+        cancelled_side=outs[:, 4],
         fills=fills.fills[: books.head[0, kb.N_FILLS]].copy(),
         final=books.store(0),
         snapshots=Snapshots(prices, sizes) if levels else None,
@@ -382,12 +391,24 @@ class BookView:
         head = self._house.head
         return head[self.rows, kb.LOW], head[self.rows, kb.HIGH]
 
-    def ladder(self, anchors_ticks: NDArray[np.int64], depth: int) -> Ints:
-        """Volume at 1..depth ticks behind ``anchors_ticks`` ``[k, 2]``: ``[k, 2, depth]`` shares.
+    def volume_by_distance(self, anchors_ticks: Ints, edges_ticks: Ints) -> Ints:
+        """The market's volume in bins of distance from an anchor price: ``[k, 2, J]`` shares.
 
-        On the ask side distances count upwards from the anchor, on the bid side downwards.
+        Parameters
+        ----------
+        anchors_ticks
+            ``[k, 2]``, where distances start; they count upwards on the ask side (index 0) and
+            downwards on the bid side.
+        edges_ticks
+            ``[k, J + 1]``, ascending; bin j holds distances in ``[edges[j], edges[j + 1])``.
         """
-        return self._house.ladder(self.rows, anchors_ticks, depth)
+        house = self._house
+        out = np.empty((len(self.rows), 2, edges_ticks.shape[1] - 1), np.int64)
+        kb.volume_by_distance(
+            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
+            self.rows, anchors_ticks, edges_ticks, out,
+        )  # fmt: skip
+        return out
 
     def nearest_owned(self, sides: Ints, prices_ticks: Ints, reach_ticks: Ints, *, owner: int = 0) -> tuple[Ints, Ints]:
         """Level nearest to a price where ``owner`` has volume: (price ``[k]``, its newest order's size ``[k]``).
@@ -470,13 +491,6 @@ class ClearingHouse:
             books.head, books.levels, books.keys, books.slots, books.cap_levels, rows, prices, sizes, levels
         )
         return Snapshots(prices, sizes)
-
-    def ladder(self, rows: Ints, anchors_ticks: Ints, depth: int) -> Ints:
-        """See ``BookView.ladder``."""
-        out = np.empty((len(rows), 2, depth), np.int64)
-        books = self._books
-        kb.ladder_batch(books.head, books.levels, books.keys, books.slots, books.cap_levels, rows, anchors_ticks, out)
-        return out
 
     def view(self, rows: Ints) -> BookView:
         """A view for generators and agents."""

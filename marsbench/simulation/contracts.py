@@ -96,9 +96,10 @@ class Session(ABC):
     other rows run beside it, up to floating-point results of a fixed work chunk."""
 
     @abstractmethod
-    def propose(self, rows: Rows) -> NDArray[np.int64]:
+    def propose(self, rows: Rows, book: BookView) -> NDArray[np.int64]:
         """When each row's next market event comes: clock ns ``[k]``, not before now; ``NEVER`` ends it.
 
+        Asked at the start, after each of the row's own events, and after it was withdrawn.
         Times are clock times as if the market did not pause: the rollout moves a proposal that
         falls into or behind a break (lunch) by the length of the break.
         """
