@@ -794,6 +794,42 @@ def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, 
 
 
 @kernel
+def level_at_volume(
+    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, anchors, near, far, targets, out
+):  # fmt: skip
+    """The level where the market's volume at distances ``[near, far)`` from an anchor passes a target.
+
+    ``out[k, 0]`` is its price (NO_PRICE if the volume does not reach ``targets[k]``), ``out[k, 1]``
+    the size of the market's newest order there.
+    """
+    for k in range(len(rows)):
+        b, side = rows[k], sides[k]
+        base = (b * 2 + side) * cap_levels
+        out[k, 0] = NO_PRICE
+        out[k, 1] = 0
+        passed = 0.0
+        for at in range(head[b, N_ASK + side] - 1, -1, -1):
+            key = np.int64(keys[base + at])
+            distance = anchors[k] - key if side == BID else -key - anchors[k]
+            if distance < near[k]:
+                continue
+            if distance >= far[k]:
+                break
+            level = b * cap_levels + slots[base + at]
+            if head[b, AGENT_LIVE] == 0:
+                passed += levels[level].volume
+            else:
+                passed += _owned(nodes, levels, level, b * cap_nodes, 0)
+            if passed >= targets[k]:
+                node = np.int64(levels[level].last)
+                while nodes[b * cap_nodes + node].owner != 0:
+                    node = np.int64(nodes[b * cap_nodes + node].prev)
+                out[k, 0] = key if side == BID else -key
+                out[k, 1] = nodes[b * cap_nodes + node].size
+                break
+
+
+@kernel
 def nearest_owned(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, reach, owner, out):
     """Level nearest to ``prices[k]`` on ``sides[k]`` where ``owner`` has volume, within ``reach`` ticks.
 

@@ -366,9 +366,15 @@ def cut(trajectory: Trajectory, start_ns: int, end_ns: int) -> Trajectory:
 class BookView:
     """What a generator or an agent sees of the books of some rows, as they are now."""
 
-    def __init__(self, house: ClearingHouse, rows: Ints) -> None:
+    def __init__(self, house: ClearingHouse, rows: Ints, now_ns: Ints) -> None:
         self.rows = rows
+        self.now_ns = now_ns
+        """Clock of each row, ``[k]``."""
         self._house = house
+
+    def of(self, positions: Ints) -> BookView:
+        """A view of some of these rows, by position."""
+        return BookView(self._house, self.rows[positions], self.now_ns[positions])
 
     @cached_property
     def touch(self) -> Snapshots:
@@ -379,6 +385,19 @@ class BookView:
     def ten(self) -> Snapshots:
         """Ten levels, ``[k, 2, 10]``."""
         return self._house.snapshot(self.rows, 10)
+
+    @cached_property
+    def quotes_ticks(self) -> tuple[Ints, Ints]:
+        """Best ask and best bid, each ``[k]``, with a stand-in where a side is empty.
+
+        A missing quote is put one tick behind the other side's; with no quote at all, both stand
+        around the last trade. For generators that must go on; metrics never see stand-ins.
+        """
+        ask, bid = (q.astype(np.int64) for q in self.touch.best())
+        has_ask, has_bid = (self.touch.size_shares[:, s, 0] > 0 for s in (0, 1))
+        last = self.last_trade_ticks
+        bid_or = np.where(has_bid, bid, np.where(has_ask, ask - 1, last))
+        return np.where(has_ask, ask, bid_or + 1), bid_or
 
     @property
     def last_trade_ticks(self) -> Ints:
@@ -409,6 +428,23 @@ class BookView:
             self.rows, anchors_ticks, edges_ticks, out,
         )  # fmt: skip
         return out
+
+    def level_at_volume(
+        self, sides: Ints, anchors_ticks: Ints, near_ticks: Ints, far_ticks: Ints, targets_shares: NDArray[np.float64]
+    ) -> tuple[Ints, Ints]:
+        """The level where the market's volume at distances ``[near, far)`` passes a target.
+
+        With a uniform draw times the volume of a bin as target, levels come out in proportion to
+        their volume. All arguments ``[k]``; returns price ``[k]`` (``NO_PRICE`` if the volume does not
+        reach the target) and the size of the market's newest order there ``[k]``.
+        """
+        out = np.zeros((len(self.rows), 2), np.int64)
+        house = self._house
+        kb.level_at_volume(
+            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
+            self.rows, sides, anchors_ticks, near_ticks, far_ticks, targets_shares, out,
+        )  # fmt: skip
+        return out[:, 0], out[:, 1]
 
     def nearest_owned(self, sides: Ints, prices_ticks: Ints, reach_ticks: Ints, *, owner: int = 0) -> tuple[Ints, Ints]:
         """Level nearest to a price where ``owner`` has volume: (price ``[k]``, its newest order's size ``[k]``).
@@ -492,6 +528,6 @@ class ClearingHouse:
         )
         return Snapshots(prices, sizes)
 
-    def view(self, rows: Ints) -> BookView:
-        """A view for generators and agents."""
-        return BookView(self, rows)
+    def view(self, rows: Ints, now_ns: Ints) -> BookView:
+        """A view for generators and agents, with the clock of each row."""
+        return BookView(self, rows, now_ns)

@@ -100,8 +100,8 @@ class Session(ABC):
         """When each row's next market event comes: clock ns ``[k]``, not before now; ``NEVER`` ends it.
 
         Asked at the start, after each of the row's own events, and after it was withdrawn.
-        Times are clock times as if the market did not pause: the rollout moves a proposal that
-        falls into or behind a break (lunch) by the length of the break.
+        A proposal that falls into a break (lunch) is moved by the length of the break, so that a
+        waiting time that is added to the clock of now comes out right.
         """
 
     @abstractmethod
