@@ -100,6 +100,8 @@ class TaskContext:
     """What the runner lends to a task while it runs."""
 
     seed: int
+    starts: Sequence[Start]
+    """Where to simulate from: those of ``Task.starts``, or the first of them in a limited run."""
     simulate: Callable[..., Any]
     """Cached rollouts: ``simulate(generator, starts, rollouts, horizon_ns, agents=())`` -> ``[S][R]`` trajectories."""
     floors: Mapping[str, float] = field(default_factory=dict)
