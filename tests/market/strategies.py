@@ -49,7 +49,7 @@ class Draft(NamedTuple):
 DRAFTS = st.builds(
     Draft,
     action=st.sampled_from([*range(17)] * 2 + [17]),
-    gap_ns=st.sampled_from([0] * 12 + [1] * 6 + [2, 2, 3, 7, 30, -1]),
+    gap_ns=st.sampled_from([0] * 12 + [1] * 6 + [2, 2, 3, 4, 15, -1]),
     pick=st.integers(0, 63),
     side=st.sampled_from([ASK, BID]),
     offset=st.integers(-5, 5),
@@ -144,7 +144,7 @@ def _message(draft: Draft, book: SlowBook, live_id: int, time_ns: int, center: i
             size = 0
         return (time_ns, live_id if draft.options < 96 else 10**7 + draft.pick, price, size, owner, CANCEL, 0, 0)
     if draft.action < 15:
-        side = live.side if live is not None and draft.options < 85 else draft.side
+        side = live.side if live is not None and draft.options < 70 else draft.side
         order_id = live_id if draft.options < 93 else 10**7 + draft.pick
         flags = REPLACE | (IOC if 60 <= draft.options < 70 else 0) | (SEEDED if draft.options == 50 else 0)
         return (time_ns, order_id, price, size, owner, side, flags, 0)
@@ -162,7 +162,7 @@ def sessions(draw: st.DrawFn, *, auctions: bool = True, shortest: int = 1) -> tu
     phases, end = [], 0
     for _ in range(draw(st.sampled_from([1, 2, 3, 4, 5]))):
         start = end + draw(st.sampled_from([0, 0, 0, 1, 4]))
-        end = start + draw(st.sampled_from([length for length in (1, 3, 10, 20, 40, 80) if length >= shortest]))
+        end = start + draw(st.sampled_from([n for n in (80, 40, 20, 5, 160, 1) if n >= shortest]))
         kind = draw(st.sampled_from([PhaseKind.CONTINUOUS, PhaseKind.CONTINUOUS, PhaseKind.AUCTION]))
         no_cancel = draw(st.one_of(st.none(), st.none(), st.integers(start, end)))
         phases.append(Phase(start, end, kind if auctions else PhaseKind.CONTINUOUS, no_cancel))
@@ -258,7 +258,7 @@ def long_markets(draw: st.DrawFn, *, max_messages: int = 3000) -> Market:
     """Streams from a seed: many live orders and many levels, at the price of coarse shrinking."""
     n = draw(st.sampled_from([500, max_messages]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    scale = max(n // 40, 1)
+    scale = max(n // 100, 1)
     phases = tuple(
         Phase(p.start_ns * scale, p.end_ns * scale, p.kind, p.no_cancel_from_ns and p.no_cancel_from_ns * scale)
         for p in draw(sessions(shortest=15))

@@ -36,7 +36,7 @@ CONTINUOUS_ONLY = matching_rules(phases=sessions(auctions=False), breakers=0)
 
 
 @settings(max_examples=500)
-@given(markets(), LEVELS, st.one_of(st.none(), st.integers(0, 250)))
+@given(markets(), LEVELS, st.one_of(st.none(), st.integers(0, 400)))
 def test_the_compiled_book_equals_its_slow_twin(market: Market, levels: int, end_ns: int | None) -> None:
     slow = slow_replay(*market, levels=levels, end_ns=end_ns)
     fast = replay(*market, levels=levels, end_ns=end_ns)
@@ -46,8 +46,8 @@ def test_the_compiled_book_equals_its_slow_twin(market: Market, levels: int, end
 @settings(max_examples=120)
 @given(markets(HALTING, centers=[1000]), LEVELS)
 def test_the_compiled_book_equals_its_slow_twin_through_halts(market: Market, levels: int) -> None:
-    slow = slow_replay(*market, levels=levels, end_ns=400)
-    fast = replay(*market, levels=levels, end_ns=400)
+    slow = slow_replay(*market, levels=levels, end_ns=1000)
+    fast = replay(*market, levels=levels, end_ns=1000)
     assert difference(slow, fast) is None
 
 
@@ -234,9 +234,9 @@ def test_the_queue_order_is_kept(market: Market) -> None:
 @given(markets(NO_BREAKERS), st.integers(0, 60))
 def test_a_stream_in_two_parts_equals_the_whole(market: Market, cut: int) -> None:
     rules, state, orders = market
-    whole = replay(rules, state, orders, end_ns=300)
+    whole = replay(rules, state, orders, end_ns=1000)
     first = replay(rules, state, orders[:cut])
-    second = replay(rules, first.final, orders[cut:], end_ns=300)
+    second = replay(rules, first.final, orders[cut:], end_ns=1000)
     second.fills["seq"] += len(orders[:cut])
     assert np.array_equal(np.concatenate([first.fills, second.fills]), whole.fills)
     assert np.array_equal(np.concatenate([first.reason, second.reason]), whole.reason)
@@ -325,7 +325,7 @@ def test_forked_books_go_their_own_ways(market: Market, data: st.DataObject) -> 
 def test_the_random_markets_exercise_every_reason_and_every_kind_of_fill() -> None:
     reasons, sides = set(), set()
 
-    @settings(max_examples=150, database=None)
+    @settings(max_examples=250, database=None)
     @given(markets())
     def look(market: Market) -> None:
         result = slow_replay(*market)
@@ -344,7 +344,7 @@ def test_the_random_markets_are_often_halted_and_trade_when_the_halt_ends() -> N
     @given(markets(HALTING, centers=[1000], crossed=False))
     def look(market: Market) -> None:
         # There is no auction in these sessions: only the end of a halt can have made such a fill.
-        uncrossed.append(AUCTION in slow_replay(*market, end_ns=400).fills["side"])
+        uncrossed.append(AUCTION in slow_replay(*market, end_ns=1000).fills["side"])
 
     look()
-    assert np.mean(uncrossed) > 0.1
+    assert np.mean(uncrossed) > 0.05
