@@ -70,7 +70,7 @@ class MinuteBars:
 
     @property
     def minutes(self) -> int:
-        return self.volume_shares.shape[-1]
+        return int(self.volume_shares.shape[-1])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,9 +97,7 @@ class MinuteBars:
             raise ValueError("no bars to stack; give at least one trajectory")
         shapes = {b.volume_shares.shape for b in many}
         if len(shapes) > 1:
-            raise ValueError(
-                f"bars of different shapes {sorted(shapes)} cannot be stacked; cut the periods to one length"
-            )
+            raise ValueError(f"bars of different shapes {sorted(shapes)}; cut the periods to one length first")
         return cls(**{f.name: np.stack([getattr(b, f.name) for b in many]) for f in fields(cls)})
 
     def __getitem__(self, index: Any) -> Self:
@@ -132,9 +130,11 @@ def _pieces(rules: MatchingRules, edges: Ints) -> _Pieces:
     for phase in rules.continuous:
         length = phase.end_ns - phase.start_ns
         low, high = np.maximum(edges[:-1], done), np.minimum(edges[1:], done + length)
-        for bar in np.flatnonzero(high > low):
-            rows.append((phase.start_ns + low[bar] - done, phase.start_ns + high[bar] - done, bar, low[bar] == done,
-                         high[bar] == done + length))  # fmt: skip
+        begins = phase.start_ns - done
+        rows += [
+            (begins + low[bar], begins + high[bar], bar, low[bar] == done, high[bar] == done + length)
+            for bar in np.flatnonzero(high > low)
+        ]
         done += length
     table = np.array(rows, np.int64).reshape(-1, 5)
     return _Pieces(table[:, 0], table[:, 1], table[:, 2], table[:, 3] == 1, table[:, 4] == 1)
@@ -180,7 +180,7 @@ def _accumulate(  # type: ignore[no-untyped-def]
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     """``above / below``, NaN where there is nothing below."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0))
 
 
 def _volatility(mids: Floats, total: Floats, squares: Floats) -> Floats:
@@ -189,10 +189,9 @@ def _volatility(mids: Floats, total: Floats, squares: Floats) -> Floats:
     return np.where(mids >= MIN_MIDS, np.sqrt(variance * n), np.nan)
 
 
-def _trades(
-    fills: NDArray[np.void], low: Ints, high: Ints, pieces: _Pieces, bars: int, start: float
-) -> dict[str, Floats]:
+def _trades(fills: NDArray[np.void], pieces: _Pieces, bars: int, start: float) -> dict[str, Floats]:
     """Price series, volume and number of the fills; bar -1 is the last fill before the bars, else ``start``."""
+    low, high = pieces.bounds(np.ascontiguousarray(fills["time_ns"]))
     price = fills["price_ticks"].astype(np.float64)
     sums = np.zeros((3, bars + 1))
     last, first = np.full(bars, -1, np.int64), (int(low[0]) if len(low) else 0)
@@ -270,9 +269,8 @@ def minute_bars(
     two_sided_ns, spread_ns, all_ns, cancels, asks, bids, shares, aggressive, n_mids, total, squares = out.T
     n_new = asks + bids
     start = float(last_trade_ticks or trajectory.book.last_trade_ticks) or np.nan
-    fills = trajectory.fills
     return MinuteBars(
-        **_trades(fills, *pieces.bounds(np.ascontiguousarray(fills["time_ns"])), pieces, bars, start),
+        **_trades(trajectory.fills, pieces, bars, start),
         mid_half_ticks=mid_half,
         n_orders=n_new + cancels,
         n_new=n_new,

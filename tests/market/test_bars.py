@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 
@@ -127,7 +128,7 @@ def test_volatility_needs_ten_mids_and_is_the_root_of_n_times_the_deviation():
     ids = [10 + i // 2 for i in range(12)]
     rows = orders([at(1 + i) for i in range(12)], kind=kinds, price_ticks=bids, size_shares=[5, 0] * 6, order_id=ids)
     mids = [201, 200] * 6
-    returns = [math.log(b / a) for a, b in zip(mids, mids[1:], strict=False)]
+    returns = [math.log(b / a) for a, b in itertools.pairwise(mids)]
     expected = statistics.stdev(returns) * math.sqrt(len(returns))
     assert minute_bars(period(rows, minutes=1)).volatility[0] == pytest.approx(expected, rel=1e-9)
     assert np.isnan(minute_bars(period(rows[: MIN_MIDS - 1], minutes=1)).volatility[0])
@@ -275,7 +276,7 @@ def slow_bars(trajectory: Trajectory, bars: int) -> dict[str, list[float]]:
         ]
         new = [i for i in ok if rows["kind"][i] != Kind.CANCEL]
         mids = [int(ask[i + 1]) + int(bid[i + 1]) for i in ok if two[i + 1]]
-        returns = [math.log(b / a) for a, b in zip(mids, mids[1:], strict=False)]
+        returns = [math.log(b / a) for a, b in itertools.pairwise(mids)]
         last = max(inside, default=-1) + 1 if inside else None
         out["spread"].append(statistics.mean(spreads) if spreads else math.nan)
         out["one_sided"].append(1 - len(spreads) / seconds)

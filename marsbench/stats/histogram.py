@@ -1,0 +1,69 @@
+"""Bins frozen on a reference sample, and counts per cluster in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@njit(cache=True)
+def _count(values, edges, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    n = len(edges)
+    for v in values:
+        if np.isnan(v):
+            continue
+        low, high = 0, n
+        while low < high:
+            middle = (low + high) >> 1
+            if edges[middle] < v:
+                low = middle + 1
+            else:
+                high = middle
+        out[2 * low + (1 if low < n and edges[low] == v else 0)] += 1
+
+
+@dataclass(frozen=True)
+class Bins:
+    """``2 n + 1`` bins from n edges: the open stretches between (and beyond) them, and each edge itself.
+
+    So a value that many observations share has a bin of its own, and a sample on other values than
+    the reference's shows it.
+    """
+
+    edges: Floats
+    discrete: bool
+    """Whether the edges are all values that the reference takes."""
+
+    @classmethod
+    def frozen(cls, reference: Floats, bins: int = 50) -> Self:
+        """Quantile bins with open ends, or one bin per value if the reference has at most ``bins`` values."""
+        x = np.asarray(reference, np.float64)
+        x = x[np.isfinite(x)]
+        unique = np.unique(x)
+        if len(unique) <= bins:
+            return cls(unique, True)
+        return cls(np.unique(np.quantile(x, np.arange(1, bins) / bins)), False)
+
+    def __len__(self) -> int:
+        return 2 * len(self.edges) + 1
+
+    def count(self, values: Floats) -> Ints:
+        """Counts ``[len(self)]`` of the values that are not NaN."""
+        out = np.zeros(len(self), np.int64)
+        _count(np.ascontiguousarray(values, np.float64).reshape(-1), self.edges, out)
+        return out
+
+    def count_clusters(self, values: Floats, cluster: Ints, clusters: int) -> Floats:
+        """Counts ``[R, C, len(self)]`` of values ``[S, R, ...]`` whose starts belong to ``cluster[S]``."""
+        out = np.zeros((values.shape[1], clusters, len(self)))
+        for s, c in enumerate(cluster):
+            for r in range(values.shape[1]):
+                out[r, c] += self.count(values[s, r])
+        return out

@@ -1,0 +1,36 @@
+"""Nulls that keep the distribution of minutes and destroy their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marsbench.stats.windows import Windows
+
+Floats = NDArray[np.float64]
+
+
+def permute_last(values: Floats, keys: Floats) -> Floats:
+    """Reorder the last axis by sorting ``keys``."""
+    return np.take_along_axis(values, np.argsort(keys, axis=-1, kind="stable"), axis=-1)
+
+
+def shuffle_within_windows(windows: Windows, draws: int, rng: np.random.Generator) -> Windows:
+    """``draws`` shuffles of the minutes of each window, in the place of the rollouts.
+
+    Returns and volume of a minute stay together (what correlates within the minute stays, what
+    correlates across minutes goes). Minutes without a return stay in front, where a window that has
+    seen no trade yet has them.
+    """
+    returns = np.repeat(windows.returns[:, :1], draws, axis=1)
+    keys = np.where(np.isnan(returns), -1.0, rng.random(returns.shape))
+    mean = np.repeat(windows.mean_returns[:, :1], draws, axis=1)
+    mean_keys = np.where(np.isnan(mean), -1.0, rng.random(mean.shape))
+    return replace(
+        windows,
+        returns=permute_last(returns, keys),
+        volume=permute_last(np.repeat(windows.volume[:, :1], draws, axis=1), keys),
+        mean_returns=permute_last(mean, mean_keys),
+    )
