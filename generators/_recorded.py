@@ -51,7 +51,10 @@ class Tape:
         clocks = [t.rules.trading_ns(f.time_ns[k]) for t, f, k in zip(trajectories, flows, kept, strict=True)]
         return cls(
             trading_ns=np.concatenate(clocks),
-            columns={n: np.concatenate([getattr(f, n)[k] for f, k in zip(flows, kept, strict=True)]).astype(np.int64) for n in names},
+            columns={
+                n: np.concatenate([getattr(f, n)[k] for f, k in zip(flows, kept, strict=True)]).astype(np.int64)
+                for n in names
+            },
             period_first=np.concatenate([[0], np.cumsum([len(c) for c in clocks])]),
             period_start_ns=np.array([t.rules.trading_ns(t.start_ns) for t in trajectories], np.int64),
             period_end_ns=np.array([t.rules.trading_ns(t.end_ns) for t in trajectories], np.int64),
@@ -92,7 +95,9 @@ class Chooser:
 class RecordedSession(Session):
     """Plays blocks of tape one after the other; takes agents' orders without reacting to them."""
 
-    def __init__(self, tapes: list[Tape], tape: NDArray[np.int64], chooser: Chooser, rules: MatchingRules, clock_ns: Any):
+    def __init__(
+        self, tapes: list[Tape], tape: NDArray[np.int64], chooser: Chooser, rules: MatchingRules, clock_ns: Any
+    ):
         rows = len(tape)
         self.tapes, self.tape, self.chooser, self.rules = tapes, tape, chooser, rules
         self.block = np.full(rows, -1, np.int64)

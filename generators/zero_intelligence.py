@@ -291,13 +291,18 @@ class ZeroIntelligence(SessionGenerator):
         return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data)
 
     def load(self, artifact: Artifact) -> None:
-        values = json.loads((artifact.folder / "rates.json").read_text())
-        self.rates = {name: Rates.from_dict(v) for name, v in values.items()}
+        self.publish(json.loads((artifact.folder / "rates.json").read_text()))
+
+    def publish(self, rates: Mapping[str, Mapping[str, Any]]) -> None:
+        """Use given rates by instrument (the fields of ``Rates``) instead of calibrated ones."""
+        self.rates = {name: Rates.from_dict(values) for name, values in rates.items()}
 
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         missing = {s.instrument for s in starts} - set(self.rates)
         if missing:
-            raise ValueError(f"zero-intelligence was not calibrated for {sorted(missing)}; it knows {sorted(self.rates)}")
+            raise ValueError(
+                f"zero-intelligence was not calibrated for {sorted(missing)}; it knows {sorted(self.rates)}"
+            )
         names = sorted({s.instrument for s in starts})
         kinds = np.repeat([names.index(s.instrument) for s in starts], rollouts).astype(np.int64)
         streams = Streams.of(key, [s.uid for s in starts], rollouts)

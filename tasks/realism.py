@@ -50,7 +50,11 @@ class Realism(Task):
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of all test periods, in time order within each period."""
-        return [self._start(dataset, period, clock) for period in dataset.split("test") for clock in self._clocks(dataset, period)]
+        return [
+            self._start(dataset, period, clock)
+            for period in dataset.split("test")
+            for clock in self._clocks(dataset, period)
+        ]
 
     def _clocks(self, dataset: Dataset, period: Period) -> list[int]:
         """Clock minutes from which a whole window fits into the period without a break in it."""

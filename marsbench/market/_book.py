@@ -72,9 +72,10 @@ LEVEL = np.dtype(
     OUT_CUT_PRICE,
     OUT_CUT_SIDE,
     AGENT_LIVE,  # live orders that are not the market's
+    CHANGED,  # bit per side: levels differ from the last snapshot
     N_FILLS,  # of book 0: fills written so far by the running kernel
     HEAD,
-) = range(25)
+) = range(26)
 
 # Layout of the ``rules`` array; phases (start, end, kind, no-cancel) and breakers (bps, halt) follow.
 LOT, STEP, ODD_ASKS, SELF, TIE, N_PHASES, N_BREAKERS, RULES = range(8)
@@ -222,6 +223,7 @@ def _remove(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, c
     else:
         levels[level].last = before
     levels[level].volume -= nodes[at].size
+    head[b, CHANGED] |= 1 << levels[level].side
     if head[b, HASHED] == 1:
         _table_remove(nodes, table, b * cap_nodes, b * cap_table, cap_table - 1, nodes[at].id)
     nodes[at].next = head[b, FREE_NODE]
@@ -282,6 +284,7 @@ def _rest(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap
     levels[level].last = node
     levels[level].volume += size
     head[b, LIVE] += 1
+    head[b, CHANGED] |= 1 << side
     if owner != 0:
         head[b, AGENT_LIVE] += 1
     if head[b, HASHED] == 1:
@@ -298,8 +301,10 @@ def _take(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap
     if nodes[at].size == size:
         _remove(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, node)
     else:
+        level = b * cap_levels + nodes[at].level
         nodes[at].size -= size
-        levels[b * cap_levels + nodes[at].level].volume -= size
+        levels[level].volume -= size
+        head[b, CHANGED] |= 1 << levels[level].side
 
 
 @kernel
@@ -366,25 +371,30 @@ def _auction_price(head, levels, keys, slots, b, cap_levels, rules):
     for k in range(first_bid, n_bid):
         demand += levels[b * cap_levels + slots[bids + k]].volume
     supply = np.int64(0)
-    ask, bid = n_ask - 1, first_bid
+    ask, bid, found = n_ask - 1, first_bid, False
     volume, imbalance, low, high, near = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     while bid < n_bid:
         price = np.int64(keys[bids + bid])
         if ask >= 0 and -keys[asks + ask] < price:
             price = np.int64(-keys[asks + ask])
+        below, above = supply, demand
         if ask >= 0 and -keys[asks + ask] == price:
             supply += levels[b * cap_levels + slots[asks + ask]].volume
             ask -= 1
-        here, gap = min(demand, supply), abs(demand - supply)
-        if here > volume or (here == volume and volume > 0 and gap < imbalance):
-            volume, imbalance, low, high, near = here, gap, price, price, price
-        elif here == volume and volume > 0 and gap == imbalance:
-            high = price
-            if abs(price - target) <= abs(near - target):
-                near = price
         if keys[bids + bid] == price:
-            demand -= levels[b * cap_levels + slots[bids + bid]].volume
+            above -= levels[b * cap_levels + slots[bids + bid]].volume
             bid += 1
+        here, gap = min(demand, supply), abs(demand - supply)
+        if here > volume:
+            volume, found = here, False
+        if here == volume and below <= here and above <= here:
+            if not found or gap < imbalance:
+                found, imbalance, low, high, near = True, gap, price, price, price
+            elif gap == imbalance:
+                high = price
+                if abs(price - target) <= abs(near - target):
+                    near = price
+        demand = above
     return ((low + high + 1) >> 1 if rules[TIE] == TIE_MIDDLE else near), volume
 
 
@@ -605,19 +615,37 @@ def _no_room(head, b, cap_nodes, cap_levels):
 
 
 @kernel
+def _write_side(head, levels, keys, slots, b, side, cap_levels, prices, sizes, row, depth):
+    n = head[b, N_ASK + side]
+    base = (b * 2 + side) * cap_levels
+    for k in range(min(depth, n)):
+        key = keys[base + n - 1 - k]
+        prices[row, side, k] = key if side == BID else -key
+        sizes[row, side, k] = levels[b * cap_levels + slots[base + n - 1 - k]].volume
+    for k in range(n, depth):
+        prices[row, side, k] = NO_PRICE
+        sizes[row, side, k] = 0
+
+
+@kernel
 def write_snapshot(head, levels, keys, slots, b, cap_levels, prices, sizes, row, depth):
     """Best ``depth`` levels of both sides into ``prices[row]`` and ``sizes[row]``, ``[2, depth]``."""
     for side in range(2):
-        n = head[b, N_ASK + side]
-        base = (b * 2 + side) * cap_levels
-        for k in range(depth):
-            if k < n:
-                key = keys[base + n - 1 - k]
-                prices[row, side, k] = key if side == BID else -key
-                sizes[row, side, k] = levels[b * cap_levels + slots[base + n - 1 - k]].volume
-            else:
-                prices[row, side, k] = NO_PRICE
-                sizes[row, side, k] = 0
+        _write_side(head, levels, keys, slots, b, side, cap_levels, prices, sizes, row, depth)
+
+
+@kernel
+def _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, row, depth):
+    """Snapshot of book 0 in a row after the first: a side that did not change is copied from before."""
+    changed = head[0, CHANGED] if row > 0 else 3
+    head[0, CHANGED] = 0
+    for side in range(2):
+        if (changed >> side) & 1 == 1:
+            _write_side(head, levels, keys, slots, 0, side, cap_levels, prices, sizes, row, depth)
+        else:
+            for k in range(depth):
+                prices[row, side, k] = prices[row - 1, side, k]
+                sizes[row, side, k] = sizes[row - 1, side, k]
 
 
 @kernel
@@ -634,7 +662,7 @@ def replay_stream(
         time = orders[i].time_ns
         _advance(head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, time, i)
         if depth > 0:
-            write_snapshot(head, levels, keys, slots, 0, cap_levels, prices, sizes, i, depth)
+            _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, i, depth)
         reasons[i] = apply(
             head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, i, time,
             orders[i].order_id, np.int64(orders[i].price_ticks), np.int64(orders[i].size_shares),

@@ -72,7 +72,7 @@ class Replay:
     """``[n + 1]``: entry i is the book right before message i, entry n the book at the end."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Events:
     """What happened in one lockstep step: k messages on some rows, and their fills."""
 
@@ -292,8 +292,9 @@ def replay(
     books.load(0, book)
     fills = _Fills(books, n + len(book.resting) + 1024)
     reasons, outs = np.zeros(n, np.uint8), np.zeros((n, 5), np.int64)
-    prices = np.empty((n + 1 if levels else 0, 2, levels), np.int32)
-    sizes = np.empty(prices.shape, np.int64)
+    # zeros, not empty: calloc hands out huge pages, and page faults would cost more than the matching.
+    prices = np.zeros((n + 1 if levels else 0, 2, levels), np.int32)
+    sizes = np.zeros(prices.shape, np.int64)
 
     def stream(first: int) -> tuple[int, int]:
         status, at = kb.replay_stream(
@@ -310,7 +311,9 @@ def replay(
     if end_ns is not None:
         _run(books, fills, close)
     if levels:
-        kb.write_snapshot(books.head, books.levels, books.keys, books.slots, 0, books.cap_levels, prices, sizes, n, levels)
+        kb.write_snapshot(
+            books.head, books.levels, books.keys, books.slots, 0, books.cap_levels, prices, sizes, n, levels
+        )
     return Replay(
         reason=reasons,
         traded_shares=outs[:, 0],
@@ -504,7 +507,7 @@ class ClearingHouse:
         """Send ``orders[k]`` to book ``rows[k]``, in sequence; several for one row are allowed."""
         count = len(orders)
         orders = orders.copy()
-        reasons, traded = np.zeros(count, np.uint8), np.zeros(count, np.int64)
+        reasons, traded = np.empty(count, np.uint8), np.empty(count, np.int64)
         books, fills = self._books, self._fills
         fills.reset()
 

@@ -58,9 +58,7 @@ def order_flow(trajectory: Trajectory) -> Flow:
     sent = trajectory.orders
     ask, bid = (q[:-1].astype(np.int64) for q in done.snapshots.best())
     quoted = done.snapshots.two_sided[:-1]
-    kept = (
-        (done.reason == Reason.OK) & (sent["owner"] == MARKET) & ((sent["flags"] & Flag.SEEDED) == 0)
-    )
+    kept = (done.reason == Reason.OK) & (sent["owner"] == MARKET) & ((sent["flags"] & Flag.SEEDED) == 0)
     cancels = np.flatnonzero(kept & (done.cancelled_shares > 0))
     enters = np.flatnonzero(kept & (sent["kind"] != Kind.CANCEL))
     index = np.concatenate([cancels, enters])
@@ -73,7 +71,9 @@ def order_flow(trajectory: Trajectory) -> Flow:
     up = side == Kind.ASK
     return Flow(
         time_ns=sent["time_ns"][index].copy(),
-        action=np.where(is_cancel, Action.CANCEL, np.where(aggressive, Action.AGGRESSIVE, Action.LIMIT)).astype(np.int64),
+        action=np.where(is_cancel, Action.CANCEL, np.where(aggressive, Action.AGGRESSIVE, Action.LIMIT)).astype(
+            np.int64
+        ),
         side=side,
         size_shares=size,
         from_opposite=np.where(up, price - bid[index], ask[index] - price),

@@ -16,9 +16,11 @@ order of an agent that meets an order of the same owner follows the self-trade r
 
 **Call auction.** Orders rest without trading, the book may be crossed, immediate-or-cancel is
 refused. The uncross considers the prices of all live orders p with D(p) shares bid at p or higher
-and S(p) offered at p or lower: largest min(D, S), then smallest ``|D - S|``, then the exchange's tie
-rule over the remaining prices. Nothing trades if the largest volume is 0. Bids at p or higher
-meet asks at p or lower in price-time order, all at the auction's price; what is left stays.
+and S(p) offered at p or lower: largest V = min(D, S), among them the prices at which every bid above
+and every ask below is filled entirely (neither side holds more than V strictly better than p), then
+smallest ``|D - S|``, then the exchange's tie rule over the remaining prices. Nothing trades if the
+largest volume is 0. Bids at p or higher meet asks at p or lower in price-time order, all at the
+auction's price; what is left stays.
 
 **Cancels.** By id: takes ``size_shares`` off the order and keeps its place (0 or more than is left:
 all). By level: the sender's newest orders at that price, up to ``size_shares``; the bid side if
@@ -39,7 +41,6 @@ from enum import IntEnum
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND

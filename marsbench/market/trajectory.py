@@ -90,7 +90,11 @@ class Trajectory:
             ],
         }
         digest.update(json.dumps(head, sort_keys=True).encode())
-        for array, names in ((self.book.resting, _ORDER_FIELDS), (self.orders, _ORDER_FIELDS), (self.fills, _FILL_FIELDS)):
+        for array, names in (
+            (self.book.resting, _ORDER_FIELDS),
+            (self.orders, _ORDER_FIELDS),
+            (self.fills, _FILL_FIELDS),
+        ):
             digest.update(len(array).to_bytes(8, "little"))
             for name in names:
                 digest.update(np.ascontiguousarray(array[name]).tobytes())

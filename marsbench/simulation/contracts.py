@@ -130,9 +130,7 @@ class Artifact:
     data_hash: str
 
     @classmethod
-    def write(
-        cls, folder: Path, *, generator: str, version: int, seed: int, data: Sequence[Trajectory]
-    ) -> Artifact:
+    def write(cls, folder: Path, *, generator: str, version: int, seed: int, data: Sequence[Trajectory]) -> Artifact:
         """Seal a folder that holds the fitted files: hash them and write ``artifact.json`` beside them."""
         periods = tuple(f"{t.instrument} {t.date} {clock_text(t.start_ns)}-{clock_text(t.end_ns)}" for t in data)
         data_hash = hashlib.sha256("".join(t.content_hash() for t in data).encode()).hexdigest()

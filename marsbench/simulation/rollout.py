@@ -6,6 +6,7 @@ same time, the agent acts first.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,7 @@ def skip_breaks(rules: MatchingRules, times_ns: NDArray[np.int64]) -> NDArray[np
     """Move times that fall into a break (lunch) by its length; after the last phase ``NEVER``."""
     then_ns = times_ns.copy()
     phases = rules.continuous
-    for before, after in zip(phases[:-1], phases[1:], strict=True):
+    for before, after in itertools.pairwise(phases):
         inside = (then_ns >= before.end_ns) & (then_ns < after.start_ns)
         then_ns[inside] += after.start_ns - before.end_ns
     then_ns[then_ns >= phases[-1].end_ns] = NEVER

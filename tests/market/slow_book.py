@@ -304,7 +304,13 @@ class SlowBook:
         volume = max((min(demanded[p], offered[p]) for p in prices), default=0)
         if volume == 0:
             return None
-        prices = [p for p in prices if min(demanded[p], offered[p]) == volume]
+        prices = [
+            p
+            for p in prices
+            if min(demanded[p], offered[p]) == volume
+            and sum(bids.size(q) for q in bids.queues if q > p) <= volume  # every bid above is filled entirely
+            and sum(asks.size(q) for q in asks.queues if q < p) <= volume  # every ask below is filled entirely
+        ]
         imbalance = min(abs(demanded[p] - offered[p]) for p in prices)
         prices = [p for p in prices if abs(demanded[p] - offered[p]) == imbalance]
         if self.rules.tie == Tie.MIDDLE:

@@ -72,7 +72,7 @@ def random_drafts(
     action = np.where(rng.random(n) < news, rng.integers(0, 10, n), rng.integers(10, 17, n))
     columns = (
         np.where(rare[0], 17, action),
-        np.where(rare[1], rng.choice([-1, 30], n), rng.integers(0, 3, n)),
+        np.where(rare[1], rng.choice([-1, 5], n), rng.integers(0, 3, n)),
         rng.integers(0, 1 << 30, n),
         rng.integers(0, 2, n),
         rng.integers(-spread, spread + 1, n),

@@ -461,7 +461,8 @@ def test_a_closing_auction_uncrosses_when_the_end_is_asked_for(engine: Engine) -
 
 def test_what_is_left_of_an_auction_goes_on_into_continuous_trading(engine: Engine) -> None:
     result = run(engine, DAY, ask(100, 50), bid(102, 80), ask(101, 30, t=120))
-    assert fills(result) == [(2, 1, 101, 50), (2, 3, 102, 30)]
+    # 80 are bid at 102 and only 50 offered: a lower price would leave bids above it unfilled.
+    assert fills(result) == [(2, 1, 102, 50), (2, 3, 102, 30)]
     assert result.final.last_trade_ticks == 102
 
 
@@ -479,6 +480,13 @@ def auction_price(engine: Engine, rules: MatchingRules, *messages: NDArray, **st
     prices = set(result.fills["price_ticks"].tolist())
     assert len(prices) == 1
     return prices.pop()
+
+
+def test_every_bid_above_an_auctions_price_and_every_ask_below_it_is_filled_entirely(engine: Engine) -> None:
+    # 5 trade at 100, 101 or 102 with the same imbalance of 1, but at 100 and 101 a bid at 102 would stay unfilled.
+    assert auction_price(engine, DAY, ask(100, 5), bid(102, 6)) == 102
+    assert auction_price(engine, DAY, ask(100, 6), bid(102, 5)) == 100
+    assert auction_price(engine, DAY, ask(100, 5), bid(102, 5)) == 101
 
 
 def test_an_auction_takes_the_price_of_the_largest_volume(engine: Engine) -> None:
@@ -594,8 +602,8 @@ def test_a_halt_is_an_auction_with_cancels_and_its_end_uncrosses(engine: Engine)
     )
     assert reasons(result) == [OK] * 6
     assert result.snapshots.price_ticks[4].tolist() == [[1000], [1002]]
-    # 20 trade; 25 are offered at 1000 and 1002 alike, so that the middle price is taken.
-    assert result.fills[1].tolist() == (110, 4, 3, 5, 1001, 20, 0, 0, AUCTION)
+    # 20 trade; 25 are offered at 1000, and a higher price would leave asks below it unfilled.
+    assert result.fills[1].tolist() == (110, 4, 3, 5, 1000, 20, 0, 0, AUCTION)
     assert resting(result) == [(3, 1000, 5), (5, 1000, 1)]
 
 

@@ -1,0 +1,182 @@
+"""``zi-market``: an embedded market of zero-intelligence order flow with published rates.
+
+Four instruments under Shanghai rules, each a Cont-Stoikov-Talreja order book whose rates stand
+below, rolled through the clearing house from a book in its stationary state. It needs no download and
+its law is known: a calibrated ``zero-intelligence`` must score at the ceiling here, so it tests the
+harness more than it ranks generators.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marsbench.market.orders import FILL, ORDER, Kind
+from marsbench.market.rules import SSE_A_SHARE
+from marsbench.market.trajectory import BookState, Trajectory
+from marsbench.simulation.contracts import Start
+from marsbench.simulation.randomness import Streams
+from marsbench.simulation.rollout import simulate
+
+VERSION = 1
+SEED = 20_100_101
+FIRST_DAY = datetime.date(2024, 1, 2)
+SPLITS = {"train": 4, "validation": 1, "test": 8}
+"""Days of each split, in time order."""
+_LOTS = 100
+_SEEDING = 7
+"""Purpose of the random numbers that fill the opening book."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One instrument's published rates, per second and side of the book."""
+
+    name: str
+    price_ticks: int
+    limit_rate: float
+    """Limit orders, at distance i from the opposite best with weight i^-alpha, i = 1 .. depth."""
+    alpha: float
+    depth: int
+    market_rate: float
+    cancel_near: float
+    """Cancellation rate of a resting order at distance 1 ..."""
+    cancel_far: float
+    """... and at the largest distance, falling in between with the distance's square root."""
+    lots: tuple[float, ...]
+    """Weights of sizes of 1, 2, 3, ... lots, for limit and market orders alike."""
+
+    def distances(self) -> NDArray[np.int64]:
+        return np.arange(1, self.depth + 1)
+
+    def cancel_rates(self) -> NDArray[np.float64]:
+        share = (np.sqrt(self.distances()) - 1) / max(np.sqrt(self.depth) - 1, 1.0)
+        return np.asarray(self.cancel_near + (self.cancel_far - self.cancel_near) * share)
+
+    def weights(self) -> NDArray[np.float64]:
+        raw = 1.0 / np.power(self.distances(), self.alpha)
+        return np.asarray(raw / raw.sum())
+
+    def mean_size_shares(self) -> float:
+        lots = np.arange(1, len(self.lots) + 1)
+        return float(_LOTS * (lots * self.lots).sum() / sum(self.lots))
+
+
+PROFILES = (
+    Profile("ZI-A", 2000, 1.00, 0.52, 30, 0.25, 0.025, 0.010, (0.5, 0.25, 0.15, 0.06, 0.04)),
+    Profile("ZI-B", 5000, 0.90, 0.40, 60, 0.22, 0.030, 0.008, (0.6, 0.2, 0.1, 0.06, 0.04)),
+    Profile("ZI-C", 12000, 1.10, 0.30, 120, 0.30, 0.040, 0.010, (0.7, 0.2, 0.1)),
+    Profile("ZI-D", 900, 0.95, 0.80, 15, 0.20, 0.018, 0.008, (0.4, 0.3, 0.2, 0.1)),
+)
+
+
+def _rates(profile: Profile) -> dict[str, Any]:
+    """The profile in the form of the zero-intelligence generator's calibrated rates."""
+    sizes = (_LOTS * np.arange(1, len(profile.lots) + 1)).tolist()
+    zeros = [0] * len(sizes)
+    return {
+        "limit_rate": profile.limit_rate,
+        "limit_distance": {"values": {"ticks": profile.distances().tolist()}, "weights": profile.weights().tolist()},
+        "limit_size": {"values": {"shares": sizes}, "weights": list(profile.lots)},
+        "market_rate": profile.market_rate,
+        "market_order": {"values": {"shares": sizes, "ticks": zeros, "ioc": zeros}, "weights": list(profile.lots)},
+        "cancel_edges_ticks": [*profile.distances().tolist(), profile.depth * 8],
+        "cancel_rate": profile.cancel_rates().tolist(),
+        "mean_size_shares": profile.mean_size_shares(),
+    }
+
+
+def _opening_book(profile: Profile, start: Start) -> BookState:
+    """Queues in the stationary state of the model away from the touch, Poisson(lambda / theta) orders."""
+    mean = profile.limit_rate * profile.weights() / profile.cancel_rates()
+    streams = Streams.of(SEED, [start.uid], 1)
+    rows = []
+    for side in (Kind.ASK, Kind.BID):
+        level = np.zeros(1, np.int64)
+        for i, expected in enumerate(mean, 1):
+            u = streams.uniforms(level, np.array([i]), _SEEDING + side, 1)[0, 0]
+            price = profile.price_ticks + (i if side == Kind.ASK else -i)
+            rows += [(price, int(side))] * max(_poisson(float(expected), float(u)), 1 if i == 1 else 0)
+    resting = np.zeros(len(rows), ORDER)
+    resting["price_ticks"], resting["kind"] = np.array(rows).T
+    resting["order_id"] = np.arange(1, len(rows) + 1)
+    resting["size_shares"] = max(_LOTS, round(profile.mean_size_shares() / _LOTS) * _LOTS)
+    return BookState(
+        resting=resting,
+        last_trade_ticks=profile.price_ticks,
+        reference_ticks=profile.price_ticks,
+        next_id=len(rows) + 1,
+        time_ns=start.clock_ns,
+    )
+
+
+def _poisson(mean: float, uniform: float) -> int:
+    """Inverse of the Poisson distribution function."""
+    count, term = 0, float(np.exp(-mean))
+    total = term
+    while total < uniform and count < 10_000:
+        count += 1
+        term *= mean / count
+        total += term
+    return count
+
+
+def trading_days() -> list[tuple[str, str]]:
+    """Date and split of every day: weekdays from ``FIRST_DAY`` on."""
+    out: list[tuple[str, str]] = []
+    day = FIRST_DAY
+    for split, count in SPLITS.items():
+        for _ in range(count):
+            while day.weekday() >= 5:
+                day += datetime.timedelta(days=1)
+            out.append((day.isoformat(), split))
+            day += datetime.timedelta(days=1)
+    return out
+
+
+def days() -> list[Trajectory]:
+    """All instrument-days, simulated; the same on every run."""
+    from marsbench import registry
+
+    generator: Any = registry.generator("zero-intelligence")
+    generator.publish({p.name: _rates(p) for p in PROFILES})
+    first, last = SSE_A_SHARE.continuous[0], SSE_A_SHARE.continuous[-1]
+    starts = []
+    for profile in PROFILES:
+        for date, _ in trading_days():
+            empty = BookState(time_ns=first.start_ns)
+            nothing = np.zeros(0, ORDER)
+            history = Trajectory(
+                profile.name, date, SSE_A_SHARE, first.start_ns, first.start_ns, empty, nothing, np.zeros(0, FILL)
+            )
+            start = Start(profile.name, date, SSE_A_SHARE, first.start_ns, empty, history)
+            book = _opening_book(profile, start)
+            starts.append(replace(start, book=book, history=replace(history, book=book)))
+    horizon = int(SSE_A_SHARE.trading_ns(last.end_ns))
+    rows = simulate(generator, starts, 1, horizon, key=SEED)
+    return [
+        replace(row[0], rules=SSE_A_SHARE, labels={"source": "zi-market", "version": VERSION, "seed": SEED})
+        for row in rows
+    ]
+
+
+def build(folder: Path) -> None:
+    """Write the data set into ``folder``."""
+    from marsbench.data.catalogue import Period, write_dataset
+
+    split = dict(trading_days())
+    many = days()
+    periods = [Period(t.instrument, t.date, t.start_ns, t.end_ns, split[t.date]) for t in many]
+    write_dataset(
+        folder,
+        many,
+        periods,
+        name="zi-market",
+        version=VERSION,
+        summary="embedded: four zero-intelligence order books with published rates, 4 + 1 + 8 days",
+    )

@@ -1,0 +1,88 @@
+"""Files that are either whole or not there, and names that any file system takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+SIGNIFICANT_DIGITS = 6
+
+
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
+    """Write a file by temporary, fsync and rename; a crash or a full disk leaves the old one or none.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or cannot be written; nothing half-written stays behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file or folder to ``<name>.damaged`` (numbered where that exists); returns the new path."""
+    number = 0
+    while True:
+        other = path.with_name(f"{path.name}.damaged{number or ''}")
+        if not other.exists():
+            os.replace(path, other)
+            return other
+        number += 1
+
+
+def file_safe(name: str) -> str:
+    """``name`` as one path component: unusual characters become ``-`` and a short hash keeps names apart."""
+    safe = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", name).strip("-.")[:80]
+    if safe == name:
+        return name
+    return f"{safe or 'x'}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex) of a JSON-like value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def rounded(value: Any) -> Any:
+    """The same JSON-like value with floats at six significant digits; a float that is not finite is an error."""
+    if isinstance(value, dict):
+        return {str(k): rounded(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(v) for v in value]
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    elif hasattr(value, "tolist"):
+        return rounded(value.tolist())
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot be stored; a missing number is None")
+        return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+    return value
+
+
+def pretty(value: Any, *, indent: int = 0) -> str:
+    """JSON with one line per field and every list of plain values on one line: small and readable in a diff."""
+    pad = " " * (indent + 1)
+    if isinstance(value, dict) and value:
+        inner = ",\n".join(f"{pad}{json.dumps(str(k))}: {pretty(v, indent=indent + 1)}" for k, v in value.items())
+        return f"{{\n{inner}\n{' ' * indent}}}"
+    if isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
+        inner = ",\n".join(f"{pad}{json.dumps(v, allow_nan=False, ensure_ascii=False)}" for v in value)
+        return f"[\n{inner}\n{' ' * indent}]"
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
