@@ -120,7 +120,7 @@ class RecordedSession(Session):
         for number, tape in enumerate(self.tapes):
             mine = self.tape[rows] == number
             times[mine] = tape.trading_ns[self.next[rows[mine]]]
-        return np.maximum(self.rules.clock_ns(times + self.shift[rows]), book.now_ns)
+        return np.asarray(np.maximum(self.rules.clock_ns(times + self.shift[rows]), book.now_ns))
 
     def _next_block(self, rows: Rows) -> None:
         self.block[rows] += 1

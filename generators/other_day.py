@@ -30,8 +30,8 @@ class OneLongBlock(Chooser):
         covers = (tape.period_start_ns[None, :] <= trading_ns[:, None]) & (
             tape.period_end_ns[None, :] >= trading_ns[:, None] + MINUTE
         )
-        known = covers.any(axis=1)
-        usable = np.where(known[:, None], covers, True)
+        known = np.asarray(covers.any(axis=1))
+        usable = covers | ~known[:, None]
         rank = np.cumsum(usable, axis=1)
         period = (rank <= (draws[:, :1] * rank[:, -1:]).astype(np.int64)).sum(axis=1)
         room = np.maximum(tape.period_end_ns[period] - tape.period_start_ns[period] - HEADROOM_NS, 0)

@@ -1,10 +1,10 @@
 """``zero-intelligence``: the stochastic order book of Cont, Stoikov and Talreja (2010), calibrated.
 
 Limit orders arrive at a constant rate per side, at distances from the opposite best quote drawn from
-the training distribution (so lambda(i) is the rate by level); aggressive orders arrive at rate mu; every resting order is
-cancelled at a rate theta(i) that depends on its distance. All are exponential clocks: the next
-event's rate is the sum over the book as it stands, and it is redrawn as soon as somebody else changes
-the book, so that the flow reacts through the book and through nothing else.
+the training distribution (so lambda(i) is the rate by level); aggressive orders arrive at rate mu;
+every resting order is cancelled at a rate theta(i) that depends on its distance. All are exponential
+clocks: the next event's rate is the sum over the book as it stands, and it changes as soon as somebody
+else changes the book, so that the flow reacts through the book and through nothing else.
 """
 
 from __future__ import annotations

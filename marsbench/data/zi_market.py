@@ -54,7 +54,7 @@ class Profile:
     def distances(self) -> NDArray[np.int64]:
         return np.arange(1, self.depth + 1)
 
-    def cancel_rates(self) -> NDArray[np.float64]:
+    def cancelpublished_rates(self) -> NDArray[np.float64]:
         share = (np.sqrt(self.distances()) - 1) / max(np.sqrt(self.depth) - 1, 1.0)
         return np.asarray(self.cancel_near + (self.cancel_far - self.cancel_near) * share)
 
@@ -75,7 +75,7 @@ PROFILES = (
 )
 
 
-def _rates(profile: Profile) -> dict[str, Any]:
+def published_rates(profile: Profile) -> dict[str, Any]:
     """The profile in the form of the zero-intelligence generator's calibrated rates."""
     sizes = (_LOTS * np.arange(1, len(profile.lots) + 1)).tolist()
     zeros = [0] * len(sizes)
@@ -86,14 +86,14 @@ def _rates(profile: Profile) -> dict[str, Any]:
         "market_rate": profile.market_rate,
         "market_order": {"values": {"shares": sizes, "ticks": zeros, "ioc": zeros}, "weights": list(profile.lots)},
         "cancel_edges_ticks": [*profile.distances().tolist(), profile.depth * 8],
-        "cancel_rate": profile.cancel_rates().tolist(),
+        "cancel_rate": profile.cancelpublished_rates().tolist(),
         "mean_size_shares": profile.mean_size_shares(),
     }
 
 
-def _opening_book(profile: Profile, start: Start) -> BookState:
+def opening_book(profile: Profile, start: Start) -> BookState:
     """Queues in the stationary state of the model away from the touch, Poisson(lambda / theta) orders."""
-    mean = profile.limit_rate * profile.weights() / profile.cancel_rates()
+    mean = profile.limit_rate * profile.weights() / profile.cancelpublished_rates()
     streams = Streams.of(SEED, [start.uid], 1)
     rows = []
     for side in (Kind.ASK, Kind.BID):
@@ -144,7 +144,7 @@ def days() -> list[Trajectory]:
     from marsbench import registry
 
     generator: Any = registry.generator("zero-intelligence")
-    generator.publish({p.name: _rates(p) for p in PROFILES})
+    generator.publish({p.name: published_rates(p) for p in PROFILES})
     first, last = SSE_A_SHARE.continuous[0], SSE_A_SHARE.continuous[-1]
     starts = []
     for profile in PROFILES:
@@ -155,7 +155,7 @@ def days() -> list[Trajectory]:
                 profile.name, date, SSE_A_SHARE, first.start_ns, first.start_ns, empty, nothing, np.zeros(0, FILL)
             )
             start = Start(profile.name, date, SSE_A_SHARE, first.start_ns, empty, history)
-            book = _opening_book(profile, start)
+            book = opening_book(profile, start)
             starts.append(replace(start, book=book, history=replace(history, book=book)))
     horizon = int(SSE_A_SHARE.trading_ns(last.end_ns))
     rows = simulate(generator, starts, 1, horizon, key=SEED)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 
 @njit(cache=True)
-def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[int, int, int, int]:
-    """Philox4x32-10: four 32-bit words for a 128-bit counter under a 64-bit key."""
+def philox(c0: int, c1: int, c2: int, c3: int, k0: int, k1: int) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Philox4x32-10: four words below 2^32 for a 128-bit counter under a 64-bit key."""
     m = np.uint64(0xFFFFFFFF)
     a, b, c, d = np.uint64(c0) & m, np.uint64(c1) & m, np.uint64(c2) & m, np.uint64(c3) & m
     x, y = np.uint64(k0) & m, np.uint64(k1) & m

@@ -1,0 +1,55 @@
+"""Every built-in session generator passes the contract that third parties are held to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from markets import start_at, two_days
+from marsbench import registry
+from marsbench.market.rules import MINUTE
+from marsbench.simulation.contracts import Artifact, Budget, Kind, SessionGenerator
+from marsbench.simulation.rollout import simulate
+from marsbench.simulation.validate import validate
+
+SESSIONS = [n for n in registry.names("generators") if registry.lookup("generators", n).kind == Kind.SESSION]
+
+
+@pytest.fixture(scope="module", params=SESSIONS)
+def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SessionGenerator:
+    made = registry.generator(request.param)
+    assert isinstance(made, SessionGenerator)
+    artifact = made.fit([two_days()[0]], tmp_path_factory.mktemp("artifact"), seed=0, budget=Budget())
+    made.load(Artifact.read(artifact.folder))
+    return made
+
+
+def test_it_keeps_the_contract(generator: SessionGenerator) -> None:
+    test_day = two_days()[1]
+    report = validate(generator, [start_at(test_day, "10:00"), start_at(test_day, "10:20")], minutes=3)
+    assert report.passed, str(report)
+
+
+def test_a_start_does_not_depend_on_which_others_run_beside_it(generator: SessionGenerator) -> None:
+    starts = [start_at(two_days()[1], t) for t in ("10:00", "10:10", "10:20")]
+    together = simulate(generator, starts, 2, 2 * MINUTE, key=5)
+    alone = simulate(generator, starts[1:2], 2, 2 * MINUTE, key=5)
+    assert [t.content_hash() for t in together[1]] == [t.content_hash() for t in alone[0]]
+
+
+def test_it_refuses_an_instrument_that_it_was_not_fitted_on(generator: SessionGenerator) -> None:
+    if generator.name == "control-constant":
+        assert simulate(generator, [start_at(two_days(1)[1], "10:00")], 1, MINUTE, key=0)[0][0].orders.size > 0
+        return
+    with pytest.raises(ValueError, match="ZI-B"):
+        simulate(generator, [start_at(two_days(1)[1], "10:00")], 1, MINUTE, key=0)
+
+
+def test_fitting_is_reproducible(generator: SessionGenerator, tmp_path: Path) -> None:
+    again = registry.generator(generator.name)
+    assert isinstance(again, SessionGenerator)
+    one = again.fit([two_days()[0]], tmp_path / "one", seed=0, budget=Budget())
+    two = again.fit([two_days()[0]], tmp_path / "two", seed=0, budget=Budget())
+    assert one.content_hash == two.content_hash
+    assert one.trained_on == ("ZI-A 2024-01-02 09:30:00-11:00:00",)

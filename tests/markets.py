@@ -1,0 +1,53 @@
+"""A small market of our own making for tests: two days of a zero-intelligence book."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from marsbench import registry
+from marsbench.data.zi_market import PROFILES, opening_book, published_rates
+from marsbench.market.clearing_house import cut
+from marsbench.market.orders import FILL, ORDER
+from marsbench.market.rules import MINUTE, SSE_A_SHARE, clock
+from marsbench.market.trajectory import BookState, Trajectory
+from marsbench.simulation.contracts import Start
+from marsbench.simulation.rollout import simulate
+
+OPEN = clock("09:30")
+
+
+def opening(profile: int = 0, date: str = "2024-01-02") -> Start:
+    """The open of one instrument-day of the embedded market."""
+    p = PROFILES[profile]
+    nothing = Trajectory(
+        p.name, date, SSE_A_SHARE, OPEN, OPEN, BookState(time_ns=OPEN), np.zeros(0, ORDER), np.zeros(0, FILL)
+    )
+    start = Start(p.name, date, SSE_A_SHARE, OPEN, nothing.book, nothing)
+    book = opening_book(p, start)
+    return replace(start, book=book, history=replace(nothing, book=book))
+
+
+def known_generator() -> Any:
+    """Zero-intelligence with the published rates."""
+    generator: Any = registry.generator("zero-intelligence")
+    generator.publish({p.name: published_rates(p) for p in PROFILES})
+    return generator
+
+
+@cache
+def two_days(profile: int = 0, minutes: int = 90) -> tuple[Trajectory, ...]:
+    """A training day and a test day, from the open."""
+    starts = [opening(profile, "2024-01-02"), opening(profile, "2024-01-03")]
+    return tuple(row[0] for row in simulate(known_generator(), starts, 1, minutes * MINUTE, key=1))
+
+
+def start_at(day: Trajectory, text: str) -> Start:
+    """A start in the middle of a day."""
+    at = clock(text)
+    history = cut(day, day.start_ns, at)
+    book = cut(day, at, at).book
+    return Start(day.instrument, day.date, SSE_A_SHARE, at, book, history, cluster=f"{day.instrument} {day.date}")
