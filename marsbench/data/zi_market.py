@@ -54,7 +54,7 @@ class Profile:
     def distances(self) -> NDArray[np.int64]:
         return np.arange(1, self.depth + 1)
 
-    def cancelpublished_rates(self) -> NDArray[np.float64]:
+    def cancel_rates(self) -> NDArray[np.float64]:
         share = (np.sqrt(self.distances()) - 1) / max(np.sqrt(self.depth) - 1, 1.0)
         return np.asarray(self.cancel_near + (self.cancel_far - self.cancel_near) * share)
 
@@ -86,14 +86,14 @@ def published_rates(profile: Profile) -> dict[str, Any]:
         "market_rate": profile.market_rate,
         "market_order": {"values": {"shares": sizes, "ticks": zeros, "ioc": zeros}, "weights": list(profile.lots)},
         "cancel_edges_ticks": [*profile.distances().tolist(), profile.depth * 8],
-        "cancel_rate": profile.cancelpublished_rates().tolist(),
+        "cancel_rate": profile.cancel_rates().tolist(),
         "mean_size_shares": profile.mean_size_shares(),
     }
 
 
 def opening_book(profile: Profile, start: Start) -> BookState:
     """Queues in the stationary state of the model away from the touch, Poisson(lambda / theta) orders."""
-    mean = profile.limit_rate * profile.weights() / profile.cancelpublished_rates()
+    mean = profile.limit_rate * profile.weights() / profile.cancel_rates()
     streams = Streams.of(SEED, [start.uid], 1)
     rows = []
     for side in (Kind.ASK, Kind.BID):
