@@ -174,11 +174,9 @@ def _check(raw: Raw) -> None:
     if rows != len(raw.book_size):
         short, long = sorted([(rows, file), (len(raw.book_size), raw.book_file)])
         raise DataError(short[1], f"has {short[0]} rows, {long[1]} has {long[0]}: the file is truncated", row=short[0])
+    inside = (raw.time_ns >= max(raw.start_ns, 0)) & (raw.time_ns <= min(raw.end_ns, 86_400 * SECOND - 1))
+    tables.require(inside, file, "time lies outside the period in the file's name, or beyond one day")
     tables.require_sorted(raw.time_ns, file, "time in ns")
-    tables.require((raw.time_ns >= 0) & (raw.time_ns < 86_400 * SECOND), file, "time is not within one day")
-    if int(raw.time_ns[0]) < raw.start_ns or int(raw.time_ns[-1]) > raw.end_ns:
-        row = 1 if int(raw.time_ns[0]) < raw.start_ns else rows
-        raise DataError(file, "time lies outside the period in the file's name", row=row)
     tables.require((raw.type >= 1) & (raw.type <= 7), file, "type must be 1 to 7 (wrong columns?)")
     order = np.isin(raw.type, (1, 2, 3, 4, 5))
     tables.require(~order | (np.abs(raw.direction) == 1), file, "direction must be 1 or -1 (wrong columns?)")

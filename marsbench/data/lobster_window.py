@@ -233,9 +233,12 @@ class _Rebuilder:
         until = following[0] if following else self.rows
         lost: dict[int, int] = {}
         most: dict[int, int] = {}
-        gone, added = set(), set()
+        gone: set[int] = set()
+        added: set[int] = set()
         for r in rows[bisect_left(rows, row) : bisect_left(rows, until)]:
             order_id = self.id[r]
+            if self.type[r] == EXECUTE:  # whoever stood before the one that trades is gone
+                gone.update(i for i in lost if i < order_id or order_id in added)
             if self.type[r] == ADD:
                 added.add(order_id)
             elif order_id not in added:

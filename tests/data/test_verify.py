@@ -1,0 +1,139 @@
+"""``verify`` must not be kind: every fact that is changed by hand shows up as unexplained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from paper_exchange import lobster_day, shanghai_day
+
+from marsbench.data import lobster, shanghai, sources
+from marsbench.data.day import VenueDay
+from marsbench.data.errors import DataError
+from marsbench.data.verify import verify, verify_day
+
+
+@pytest.fixture
+def day(tmp_path) -> VenueDay:
+    return lobster.read(lobster_day(3, levels=5)[0].write(tmp_path / "day"))
+
+
+def changed_books(day: VenueDay, row: int, side: int, level: int, *, price: int = 0, size: int = 0) -> VenueDay:
+    prices, sizes = day.books.price_ticks.copy(), day.books.size_shares.copy()
+    prices[row, side, level] += price
+    sizes[row, side, level] += size
+    return replace(day, books=replace(day.books, price_ticks=prices, size_shares=sizes))
+
+
+@pytest.mark.parametrize(("level", "kind"), [(0, "book_best_quotes"), (3, "book_deeper_levels")])
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_wrong_size_in_one_published_book_is_one_mismatch(day, level, kind, side):
+    result = verify_day(changed_books(day, 77, side, level, size=1))
+    assert result.kinds == {kind: 1}
+    assert result.unexplained == 1
+    assert round(result.best_quotes_match * result.rows) == result.rows - (level == 0)
+
+
+def test_a_wrong_price_in_one_published_book_is_one_mismatch(day):
+    result = verify_day(changed_books(day, 77, 0, 0, price=-1))
+    assert result.kinds["book_best_quotes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [("size_shares", "trade_size"), ("price_ticks", "trade_price"), ("ask_id", "trade_ids")]
+)
+def test_a_wrong_fact_of_one_published_trade_is_one_mismatch(day, field, kind):
+    trades = day.trades.copy()
+    trades[field][np.flatnonzero(trades["ask_id"])[5]] += 1
+    assert verify_day(replace(day, trades=trades)).kinds == {kind: 1}
+
+
+def test_trades_that_one_side_does_not_have_are_counted(day):
+    assert verify_day(replace(day, trades=day.trades[:-1])).kinds == {"trade_not_published": 1}
+    more = np.concatenate([day.trades, day.trades[-1:]])
+    assert verify_day(replace(day, trades=more)).kinds == {"trade_missing": 1}
+
+
+def test_a_lost_message_shows(day):
+    keep = np.ones(len(day.orders), bool)
+    at = int(np.flatnonzero((day.orders["kind"] < 2) & (day.orders["flags"] == 0))[40])
+    keep[at] = False
+    result = verify_day(
+        replace(
+            day,
+            orders=day.orders[keep],
+            row_message=day.row_message - (day.row_message >= at),
+            seed_message=day.seed_message - (day.seed_message > at),
+        )
+    )
+    assert result.unexplained > 0
+
+
+def test_volume_taken_over_inside_the_published_window_is_not_excused(day):
+    """The same takeover, but the level was in view a row earlier."""
+    books = day.books
+    row = int(day.seed_row[0])
+    prices, sizes = books.price_ticks.copy(), books.size_shares.copy()
+    prices[row - 1], sizes[row - 1] = prices[row], sizes[row]
+    result = verify_day(replace(day, books=replace(books, price_ticks=prices, size_shares=sizes)))
+    assert result.kinds["takeover_inside_window"] > 0
+
+
+def test_a_file_that_contradicts_itself_inside_the_window_is_unexplained(tmp_path):
+    """A level's size changes without a message: the reader must not take that over."""
+    file, _ = lobster_day(5, levels=5)
+    for book in file.books[100:]:
+        book[1] += 1
+    result = verify(file.write(tmp_path / "day"))
+    assert result.unexplained > 0
+    assert result.best_quotes_match < 0.9
+
+
+def test_an_order_that_should_be_gone_is_counted(day):
+    resting = day.trajectory()
+    final = resting.book.resting["order_id"][:1]
+    from marsbench.market.clearing_house import replay
+
+    left = replay(day.rules, day.book, day.orders).final.resting["order_id"]
+    assert len(left)
+    assert len(final)
+    result = verify_day(replace(day, deleted_ids=left[:1]))
+    assert result.kinds == {"delete_left_a_rest": 1}
+
+
+def test_a_cancel_of_more_than_is_left_is_counted(day):
+    orders = day.orders.copy()
+    at = np.flatnonzero((orders["kind"] == 2) & (orders["flags"] == 0))[3]
+    orders["size_shares"][at] += 5
+    result = verify_day(replace(day, orders=orders))
+    assert result.kinds.get("cancel_of_more_than_was_left", 0) or result.unexplained
+
+
+def test_a_snapshot_with_a_wrong_size_is_counted(tmp_path):
+    day = shanghai.read(shanghai_day(tmp_path, 2, layout="exchange"))
+    result = verify_day(changed_books(day, 60, 1, 0, size=100))
+    assert result.kinds == {"book_best_quotes": 1}
+    assert result.all_levels_match == pytest.approx(143 / 144)
+
+
+def test_the_report_is_plain_json(tmp_path):
+    result = verify(shanghai_day(tmp_path, 2, layout="exchange"))
+    values = json.loads(json.dumps(result.to_dict()))
+    for field in ("best_quotes_match", "all_levels_match", "rows", "window_edge", "unexplained", "kinds"):
+        assert field in values
+
+
+def test_the_source_is_told_by_name_and_content(tmp_path):
+    file, _ = lobster_day(0, events=30)
+    assert sources.detect(file.write(tmp_path / "a")) == "lobster"
+    assert sources.detect(file.write_zip(tmp_path / "a.zip")) == "lobster"
+    orders = shanghai_day(tmp_path / "b", 0, layout="vendor", events=20)
+    assert sources.detect(orders) == "shanghai"
+    assert sources.detect(orders.parent) == "shanghai"
+    assert sources.detect(orders.with_name("600000_2023-07-11")) == "shanghai"
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    for path in (tmp_path / "notes.csv", tmp_path / "nowhere.zip", tmp_path):
+        with pytest.raises(DataError, match=path.name):
+            sources.detect(path)
