@@ -38,6 +38,12 @@ class Entry:
     origin: str
 
 
+class EvidenceError(TypeError):
+    """A metric takes another type of evidence than its task produces."""
+
+    user_error = True
+
+
 def nearest(word: str, choices: Iterable[str], *, what: str) -> str:
     """The sentence for an unknown name: what was wrong, the nearest match, and all choices."""
     choices = sorted(choices)
@@ -233,7 +239,7 @@ def task(name: str | Spec, **parameters: Any) -> Task:
     ------
     ValueError
         If the name or a parameter is unknown, or a metric is.
-    TypeError
+    EvidenceError
         If a metric takes another type of evidence than the task produces.
     """
     made = cast(Task, _build("tasks", name, parameters))
@@ -248,14 +254,14 @@ def metrics_of(task: Task) -> dict[str, Metric]:
     ------
     ValueError
         If a metric is unknown, or named twice with the same parameters.
-    TypeError
+    EvidenceError
         If a metric takes another type of evidence than the task produces.
     """
     found: dict[str, Metric] = {}
     for name, parameters in task.metrics:
         made = metric(name, **parameters)
         if not issubclass(task.evidence, made.evidence):
-            raise TypeError(
+            raise EvidenceError(
                 f"task {task.name!r} produces {task.evidence.__name__}, but its metric {name!r} takes "
                 f"{made.evidence.__name__}; choose a metric for {task.evidence.__name__}"
             )

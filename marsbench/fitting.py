@@ -1,0 +1,173 @@
+"""Fits generators on training periods only, and keeps what they learned under its own hash."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from marsbench.files import digest, set_aside
+from marsbench.market.rules import clock, clock_text
+from marsbench.simulation.contracts import Artifact, Budget, Generator, SessionGenerator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from marsbench.data.catalogue import Dataset, Period
+
+LISTED = 20
+"""So many training periods are listed in a result; the rest is covered by their hash."""
+
+
+class LeakError(ValueError):
+    """A generator saw, or would see, a period that it is tested on."""
+
+
+def period_text(period: Period) -> str:
+    """``instrument date HH:MM:SS-HH:MM:SS``, as artifacts list what they saw."""
+    return f"{period.instrument} {period.date} {clock_text(period.start_ns)}-{clock_text(period.end_ns)}"
+
+
+def _parse(text: str) -> tuple[str, str, int, int]:
+    match = re.fullmatch(r"(.*) (\S+) (\d\d:\d\d:\d\d)-(\d\d:\d\d:\d\d)", text)
+    if match is None:
+        raise ValueError(f"training period {text!r}: write 'instrument date HH:MM:SS-HH:MM:SS'")
+    return match.group(1), match.group(2), clock(match.group(3)), clock(match.group(4))
+
+
+def check_no_overlap(seen: Iterable[str], test: Sequence[Period], *, who: str) -> None:
+    """Make sure that no training period overlaps a test period of the same instrument and day.
+
+    Raises
+    ------
+    LeakError
+        Naming both periods.
+    """
+    tests: dict[tuple[str, str], list[Period]] = {}
+    for period in test:
+        tests.setdefault((period.instrument, period.date), []).append(period)
+    for text in seen:
+        instrument, date, start_ns, end_ns = _parse(text)
+        for period in tests.get((instrument, date), []):
+            if start_ns < period.end_ns and period.start_ns < end_ns:
+                raise LeakError(
+                    f"{who} was trained on {text}, which overlaps the test period {period_text(period)}; fit it again "
+                    "on the training periods of this data set"
+                )
+
+
+def identity(generator: Generator) -> dict[str, Any]:
+    """What a generator is: name, version and parameters."""
+    return {"name": generator.name, "version": generator.version, "parameters": dict(generator.parameters())}
+
+
+def artifact_key(generator: Generator, dataset: Dataset, seed: int) -> str:
+    """Name of the cache folder: generator, training data and seed."""
+    train = [period_text(p) for p in dataset.split("train")]
+    return digest([identity(generator), dataset.content_hash, train, seed])[:32]
+
+
+def fitted(
+    generator: Generator,
+    dataset: Dataset,
+    seed: int,
+    cache: Path,
+    *,
+    fresh: bool,
+    stored: bool,
+    say: Callable[[str], None],
+) -> Artifact | None:
+    """The artifact of a generator on a data set, fitted on its training periods unless it is stored.
+
+    Parameters
+    ----------
+    cache
+        Folder of all artifacts.
+    fresh
+        Fit again even where a stored artifact is there.
+    stored
+        Never fit.
+
+    Returns
+    -------
+    Artifact or None
+        None for a generator that has nothing to learn.
+
+    Raises
+    ------
+    LeakError
+        If what it was trained on overlaps a test period.
+    FileNotFoundError
+        If ``stored`` and there is no stored artifact.
+    """
+    if not generator.fits or not isinstance(generator, SessionGenerator):
+        return None
+    test = dataset.split("test")
+    periods = dataset.split("train")
+    if not periods:
+        raise ValueError(f"data set {dataset.name!r} has no training periods, and {generator.name!r} must be fitted")
+    check_no_overlap(map(period_text, periods), test, who=f"generator {generator.name!r}")
+    folder = cache / artifact_key(generator, dataset, seed)
+    artifact = None if fresh else _stored(folder, say)
+    if artifact is None:
+        if stored:
+            raise FileNotFoundError(
+                f"no stored fit of {generator.name!r} on {dataset.name!r}; `marsbench run` makes it"
+            )
+        artifact = _fit(generator, [dataset.trajectory(p) for p in periods], seed, folder)
+    check_no_overlap(artifact.trained_on, test, who=f"generator {generator.name!r}")
+    return artifact
+
+
+def _stored(folder: Path, say: Callable[[str], None]) -> Artifact | None:
+    if not folder.exists():
+        return None
+    try:
+        return Artifact.read(folder)
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        say(f"stored fit is damaged, set aside as {set_aside(folder).name} and fitted again: {error}")
+        return None
+
+
+def _fit(generator: SessionGenerator, data: Sequence[Any], seed: int, folder: Path) -> Artifact:
+    """Fit into a temporary folder, then move it to its place in one step."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        artifact = generator.fit(data, temporary, seed=seed, budget=Budget())
+        if artifact.folder != temporary or not (temporary / "artifact.json").exists():
+            raise ValueError(f"generator {generator.name!r}: fit must seal the folder it was given with Artifact.write")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return replace(artifact, folder=folder)
+
+
+def facts(artifact: Artifact | None) -> dict[str, Any] | None:
+    """What a result says about the artifact."""
+    if artifact is None:
+        return None
+    seen = list(artifact.trained_on)
+    return {
+        "content_hash": artifact.content_hash,
+        "seed": artifact.seed,
+        "data_hash": artifact.data_hash,
+        "trained_on": {"periods": len(seen), "list": seen[:LISTED], "hash": digest(seen)},
+    }
+
+
+def training_curves(artifact: Artifact | None) -> Mapping[str, Mapping[str, list[float]]]:
+    """Losses by step, where the generator left ``training.json`` (curve -> step, value) in its artifact."""
+    path = artifact.folder / "training.json" if artifact else None
+    if path is None or not path.exists():
+        return {}
+    curves: dict[str, dict[str, list[float]]] = json.loads(path.read_text())
+    return curves

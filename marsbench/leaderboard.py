@@ -1,0 +1,299 @@
+"""The leaderboard: a pure function of result files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from marsbench import results as store
+from marsbench.ranking import (
+    GROUPS,
+    MissingError,
+    average,
+    check_comparable,
+    group_means,
+    invalid,
+    overall,
+    ranking_keys,
+)
+from marsbench.results import Result
+from marsbench.scores import Score
+
+Missing = Literal["error", "drop"]
+
+NOT_APPLICABLE = "not applicable"
+
+NO_INTERVAL = (
+    "The overall and the group means carry no interval: their scores come from the same simulated windows and depend "
+    "on each other, and the result files do not hold what a joint interval would need. Each score has its own."
+)
+WITHIN_DAY = (
+    "Within-day inference only. All windows lie on single instrument-days, so intervals describe that day, and no "
+    "significance between generators is claimed. Calibrating on the first part of a day and scoring on the later part "
+    "confounds the model with the time of day."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One generator on the board."""
+
+    label: str
+    rank: int | None
+    overall: float | None
+    groups: Mapping[str, float | str]
+    """Group -> mean of normalised scores, or the word that stands in its place."""
+    scores: Mapping[str, Score]
+    """Every score, raw values included, averaged over seeds."""
+    results: tuple[Result, ...]
+    unranked: str | None = None
+    """Why there is no rank."""
+
+    @property
+    def head(self) -> Result:
+        """A result that stands for the generator: one with scores if there is any."""
+        return next((r for r in self.results if r.status == "done"), self.results[0])
+
+    @property
+    def orders_per_s(self) -> float | None:
+        rates = [r.cost["orders_per_s"] for r in self.results if r.cost.get("orders_per_s")]
+        return sum(rates) / len(rates) if rates else None
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Generators on one data set, best first, unranked ones last."""
+
+    dataset: Mapping[str, Any]
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    limit: int | None
+    groups: tuple[str, ...]
+    keys: Mapping[str, str]
+    """Scores that rank -> their group."""
+    left_out: tuple[str, ...]
+    """Scores with floor and ceiling that are not informative."""
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    reference: Result | None = field(default=None, compare=False)
+
+    @property
+    def single_day(self) -> bool:
+        return bool(self.dataset["single_day"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-like form, without tables."""
+        return {
+            "dataset": dict(self.dataset),
+            "tasks": list(self.tasks),
+            "seeds": list(self.seeds),
+            "limit": self.limit,
+            "groups": list(self.groups),
+            "ranking_scores": dict(self.keys),
+            "uninformative": list(self.left_out),
+            "notes": list(self.notes),
+            "generators": [
+                {
+                    "label": row.label,
+                    "rank": row.rank,
+                    "overall": row.overall,
+                    "overall_interval": None,
+                    "groups": dict(row.groups),
+                    "unranked": row.unranked,
+                    "orders_per_s": row.orders_per_s,
+                    "scores": {key: score.to_dict() for key, score in row.scores.items()},
+                    "results": [str(r.path) if r.path else r.unit for r in row.results],
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def build(results: Sequence[Result], *, controls: bool = False, missing: Missing = "error") -> Leaderboard:
+    """Rank the results of one data set.
+
+    Parameters
+    ----------
+    controls
+        Also list generators that are hidden (known-bad controls).
+    missing
+        ``error`` refuses to rank where a generator lacks a result or a score that others have;
+        ``drop`` lists such a generator unranked, with the reason.
+
+    Raises
+    ------
+    IncomparableError
+        If results differ in task, metrics, data, limit or floors.
+    MissingError
+        If something is missing and ``missing`` is ``error``.
+    ValueError
+        If there are no results, or results of more than one data set.
+    """
+    shown = [r for r in results if controls or not r.generator["hidden"]]
+    if not shown:
+        hidden = f" ({len(results)} of hidden controls: --controls shows them)" if results else ""
+        raise ValueError(f"no results to rank{hidden}; `marsbench run` makes them")
+    names = sorted({r.dataset["name"] for r in shown})
+    if len(names) > 1:
+        raise ValueError(f"results of several data sets ({', '.join(names)}): rank them one by one")
+    check_comparable(shown)
+    rows = [_row(label, group) for label, group in _by_label(shown).items()]
+    keys = ranking_keys({row.label: row.scores for row in rows})
+    groups = tuple(g for g in GROUPS if g in keys.values())
+    tasks = tuple(sorted({r.task["label"] for r in shown}))
+    seeds = tuple(sorted({r.seed for r in shown}))
+    judged = [_judge(row, keys, tasks, seeds, shown) for row in rows]
+    if missing == "error":
+        _refuse(judged)
+    return Leaderboard(
+        dataset=shown[0].dataset,
+        tasks=tasks,
+        seeds=seeds,
+        limit=shown[0].limit,
+        groups=groups,
+        keys=keys,
+        left_out=tuple(
+            sorted({k for row in rows for k, s in row.scores.items() if s.informative is False} - set(keys))
+        ),
+        rows=_ranked(judged),
+        notes=_notes(shown),
+        reference=next((r for r in shown if r.status == "done"), shown[0]),
+    )
+
+
+def _by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
+    out: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda r: (r.generator["label"], r.task["label"], r.seed)):
+        out.setdefault(result.generator["label"], []).append(result)
+    return out
+
+
+def _row(label: str, results: Sequence[Result]) -> Row:
+    by_key: dict[str, list[Score]] = {}
+    for result in results:
+        for key, score in result.scores.items():
+            by_key.setdefault(key, []).append(score)
+    scores = {key: average(many) for key, many in by_key.items()}
+    return Row(label, None, None, {}, scores, tuple(results))
+
+
+def _judge(
+    row: Row, keys: Mapping[str, str], tasks: Sequence[str], seeds: Sequence[int], shown: Sequence[Result]
+) -> Row:
+    """The row with its group means, and the reason where it cannot be ranked."""
+    not_applicable = {r.task["label"] for r in row.results if r.status == "not-applicable"}
+    means = group_means(row.scores, keys)
+    own = {key for r in shown if r.task["label"] in not_applicable for key in r.scores}
+    words: dict[str, float | str] = {}
+    for group, mean in means.items():
+        foreign = all(key in own for key, g in keys.items() if g == group)
+        words[group] = mean if mean is not None else NOT_APPLICABLE if foreign else "missing"
+    reason = _lacking(row, keys, set(tasks) - not_applicable, seeds) or "; ".join(invalid(row.scores))
+    if not reason and not_applicable:
+        reason = f"{NOT_APPLICABLE}: {', '.join(sorted(not_applicable))}"
+    if not reason and not keys:
+        reason = "no informative score to rank by"
+    return Row(row.label, None, overall(means), words, row.scores, row.results, reason or None)
+
+
+def _lacking(row: Row, keys: Mapping[str, str], tasks: set[str], seeds: Sequence[int]) -> str:
+    """What a generator has not got although it could have."""
+    units = {(r.task["label"], r.seed): r for r in row.results}
+    for task in sorted(tasks):
+        for seed in seeds:
+            result = units.get((task, seed))
+            if result is None:
+                return f"missing: no result of {task} with seed {seed}"
+            if result.status == "failed":
+                return f"missing: {task} with seed {seed} failed ({result.reason})"
+    if {r.task["label"] for r in row.results if r.status == "not-applicable"}:
+        return ""
+    gone = [key for key in keys if key not in row.scores or row.scores[key].normalised is None]
+    if gone:
+        why = row.scores[gone[0]].reason if gone[0] in row.scores else None
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        return f"missing: score {gone[0]}{f' ({why})' if why else ''}{more}"
+    return ""
+
+
+def _refuse(rows: Sequence[Row]) -> None:
+    lacking = [f"{row.label}: {row.unranked}" for row in rows if row.unranked and row.unranked.startswith("missing")]
+    if lacking:
+        raise MissingError(
+            f"cannot rank, something is missing. {'; '.join(lacking)}. `marsbench run` makes what is missing, "
+            "--missing drop lists these generators unranked"
+        )
+
+
+def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+    good = sorted(
+        (r for r in rows if not r.unranked and r.overall is not None), key=lambda r: (-(r.overall or 0), r.label)
+    )
+    rest = sorted(
+        (r for r in rows if r not in good), key=lambda r: (-(r.overall if r.overall is not None else -9e9), r.label)
+    )
+    ranked = [Row(r.label, rank, r.overall, r.groups, r.scores, r.results, None) for rank, r in enumerate(good, 1)]
+    return (*ranked, *rest)
+
+
+def _notes(shown: Sequence[Result]) -> tuple[str, ...]:
+    head = shown[0]
+    notes = [NO_INTERVAL]
+    if head.dataset["single_day"]:
+        notes.insert(0, WITHIN_DAY)
+    if head.limit is not None:
+        notes.insert(0, f"A trial run: only the first {head.limit} starts of each task were used.")
+    reasons = {r.floors["reason"] for r in shown if r.floors.get("reason")}
+    notes += [f"Frozen floors are missing: {reason}." for reason in sorted(reasons)]
+    return tuple(notes)
+
+
+def load(
+    folder: str | Path = "results", *, dataset: str | None = None, tasks: Sequence[str] = (), limit: int | None = None
+) -> dict[str, list[Result]]:
+    """Result files by data set.
+
+    Parameters
+    ----------
+    limit
+        Take limited results (the first so many starts) instead of full ones.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are none.
+    ResultError
+        If one is damaged.
+    """
+    found: dict[str, list[Result]] = {}
+    other: set[int | None] = set()
+    for path in store.paths(folder, dataset=dataset):
+        result = store.read(path)
+        if tasks and result.task["label"] not in tasks:
+            continue
+        if result.limit != limit:
+            other.add(result.limit)
+            continue
+        found.setdefault(result.dataset["name"], []).append(result)
+    if not found:
+        what = f" of data set {dataset!r}" if dataset else ""
+        there = [f"--limit {n}" if n else "no --limit" for n in sorted(other, key=lambda n: n or 0)]
+        hint = f"; there are some with {', '.join(there)}" if there else "; `marsbench run` makes them"
+        raise FileNotFoundError(f"{folder}: no results{what}{hint}")
+    return found
+
+
+def leaderboard(
+    results: str | Path = "results",
+    *,
+    dataset: str | None = None,
+    tasks: Sequence[str] = (),
+    limit: int | None = None,
+    controls: bool = False,
+    missing: Missing = "error",
+) -> list[Leaderboard]:
+    """The leaderboards of a results folder, one for each data set; see ``load`` and ``build``."""
+    found = load(results, dataset=dataset, tasks=tasks, limit=limit)
+    return [build(group, controls=controls, missing=missing) for _, group in sorted(found.items())]

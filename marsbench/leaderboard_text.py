@@ -1,0 +1,112 @@
+"""The leaderboard as text: an aligned table, Markdown, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from marsbench.leaderboard import NOT_APPLICABLE, WITHIN_DAY, Leaderboard
+from marsbench.ranking import GROUPS
+from marsbench.scores import Score
+
+
+def number(value: float | str | None, digits: int = 3) -> str:
+    """A number for a table; words pass, None is a dash."""
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else f"{value:.{digits}f}"
+
+
+def number_text(value: object) -> str:
+    """Any field of a score for a table."""
+    return _g(value) if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the ranking as text."""
+    head = ["rank", "generator", *board.groups, "overall", "orders/s"]
+    body = []
+    for row in board.rows:
+        groups = [number(row.groups.get(g, "missing")) for g in board.groups]
+        rate = f"{row.orders_per_s:,.0f}" if row.orders_per_s else "-"
+        ranked = number(row.overall) if row.rank else "unranked"
+        body.append([str(row.rank or "-"), row.label, *groups, ranked, rate])
+    return head, body
+
+
+def title(board: Leaderboard) -> str:
+    """One line that says what was ranked."""
+    seeds = f"seed{'s' if len(board.seeds) > 1 else ''} {', '.join(map(str, board.seeds))}"
+    return f"{board.dataset['name']} · {', '.join(board.tasks)} · {seeds}"
+
+
+def to_table(board: Leaderboard) -> str:
+    """Aligned text for a terminal."""
+    head, body = cells(board)
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) if i == 1 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))) for line in [head, *body]]  # fmt: skip  # noqa: E501
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    unranked = [f"unranked {row.label}: {row.unranked}" for row in board.rows if row.unranked]
+    ruler = "0 = floor, 1 = ceiling; interquartile mean within a group, plain mean over groups"
+    out = [title(board), *lines, ruler, *unranked, *board.notes]
+    return "\n".join(line.rstrip() for line in out)
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """Markdown: the ranking, then every score with floor and ceiling."""
+
+    def line(values: Sequence[str]) -> str:
+        return "| " + " | ".join(v.replace("|", "\\|").replace("<", "&lt;") for v in values) + " |"
+
+    head, body = cells(board)
+    out = [f"# {title(board)}", ""]
+    out += [f"> {note}" for note in board.notes if note == WITHIN_DAY] + [""] * board.single_day
+    out += [line(head), line(["--:", "---", *["--:"] * (len(head) - 2)]), *map(line, body), ""]
+    out += [f"- **{row.label}** is unranked: {row.unranked}" for row in board.rows if row.unranked]
+    out += ["", "0 is the floor and 1 the ceiling of every score; the interquartile mean within a group, the plain mean over groups."]  # fmt: skip  # noqa: E501
+    out += [note for note in board.notes if note != WITHIN_DAY]
+    labels = [row.label for row in board.rows]
+    out += ["", "## Every score", "", line(["score", "unit", "floor", "ceiling", *labels])]
+    out.append(line(["---", "---", *["--:"] * (2 + len(labels))]))
+    out += [line(_score_cells(board, key)) for key in all_keys(board)]
+    out += ["", "`*` takes part in the ranking. Values are raw, with their interval where there is one."]
+    return "\n".join(out) + "\n"
+
+
+def all_keys(board: Leaderboard) -> list[str]:
+    """Every score key of a board, in the order of groups."""
+    order = {g: i for i, g in enumerate((*GROUPS, "validity", "cost"))}
+    found = {key: s.group for row in board.rows for key, s in row.scores.items()}
+    return sorted(found, key=lambda k: order[found[k]])
+
+
+def any_score(board: Leaderboard, key: str) -> Score:
+    """The score of the first generator that has it: its floor, ceiling and unit hold for all."""
+    return next(row.scores[key] for row in board.rows if key in row.scores)
+
+
+def _score_cells(board: Leaderboard, key: str) -> list[str]:
+    shared = any_score(board, key)
+    values = []
+    for row in board.rows:
+        score = row.scores.get(key)
+        if score is None:
+            values.append(NOT_APPLICABLE if any(r.status == "not-applicable" for r in row.results) else "missing")
+        elif score.value is None:
+            values.append(f"missing: {score.reason}")
+        else:
+            interval = (
+                f" [{score.ci_low:.3g}, {score.ci_high:.3g}]" if None not in (score.ci_low, score.ci_high) else ""
+            )
+            values.append(f"{score.value:.4g}{interval}")
+    mark = "*" if key in board.keys else " (uninformative)" if key in board.left_out else ""
+    return [f"{key}{mark}", shared.unit, _g(shared.floor), _g(shared.ceiling), *values]
+
+
+def _g(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def to_json(boards: Sequence[Leaderboard]) -> str:
+    """All boards as one JSON document."""
+    return json.dumps({"leaderboards": [board.to_dict() for board in boards]}, indent=1, allow_nan=False)

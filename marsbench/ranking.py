@@ -1,0 +1,187 @@
+"""How scores become a ranking: incomparable results are refused, missing ones never flatter.
+
+Within a group of scores the interquartile mean of the normalised, informative ones; over the
+groups the plain mean (a generator that lacks a group has no overall).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from marsbench.files import digest
+from marsbench.results import Result
+from marsbench.scores import Score
+
+GROUPS = ("facts", "distributions", "conditional", "response", "prediction", "impact")
+"""Groups that make up the overall, in the order of the columns."""
+
+
+class IncomparableError(ValueError):
+    """Results that must not stand in one ranking; the message says which and why."""
+
+
+class MissingError(ValueError):
+    """A generator lacks results or scores that others have; the message says which."""
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Mean of the middle half: the lowest and the highest quarter are left out, fractions weighted.
+
+    Raises
+    ------
+    ValueError
+        If there are no values.
+    """
+    if not values:
+        raise ValueError("the interquartile mean of nothing does not exist")
+    ordered = np.sort(np.asarray(values, float))
+    n = len(ordered)
+    edges = np.arange(n + 1)
+    weight = np.clip(np.minimum(edges[1:], 0.75 * n) - np.maximum(edges[:-1], 0.25 * n), 0.0, None)
+    return float(weight @ ordered / weight.sum())
+
+
+def conditions(result: Result) -> dict[str, Any]:
+    """What results must have in common to be compared on one task."""
+    return {
+        "marsbench task version": result.task["version"],
+        "task parameters": result.task["parameters"],
+        "metrics": [(m["label"], m["version"], m["parameters"]) for m in result.task["metrics"]],
+        "data hash": result.dataset["content_hash"],
+        "number of starts": result.task["starts"],
+        "limit": result.limit,
+        "floors": result.floors.get("hash"),
+    }
+
+
+def check_comparable(results: Iterable[Result]) -> None:
+    """Refuse results that differ in task, metrics, data, limit or floors, or mix versions of a generator.
+
+    Raises
+    ------
+    IncomparableError
+        Naming what differs, and the files on either side.
+    """
+    tasks: dict[tuple[str, str], list[Result]] = {}
+    generators: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        tasks.setdefault((result.dataset["name"], result.task["label"]), []).append(result)
+        if result.status == "done":
+            generators.setdefault((result.dataset["name"], result.generator["label"]), []).append(result)
+    for (dataset, task), group in tasks.items():
+        scored = [r for r in group if r.status == "done"]
+        _same([(conditions(r), r) for r in scored], f"results of {task} on {dataset}")
+    for (dataset, label), group in generators.items():
+        keys = ("name", "version", "parameters")
+        _same([({k: r.generator[k] for k in keys}, r) for r in group], f"results of generator {label} on {dataset}")
+
+
+def _same(pairs: Sequence[tuple[dict[str, Any], Result]], what: str) -> None:
+    for field in pairs[0][0] if pairs else ():
+        sides: dict[str, list[tuple[Any, Result]]] = {}
+        for values, result in pairs:
+            sides.setdefault(digest(values[field]), []).append((values[field], result))
+        if len(sides) > 1:
+            text = "; ".join(
+                f"{_brief(side[0][0])}: {', '.join(str(r.path or r.unit) for _, r in side[:4])}"
+                + (f" and {len(side) - 4} more" if len(side) > 4 else "")
+                for side in sides.values()
+            )
+            raise IncomparableError(
+                f"{what} cannot be ranked together, they differ in {field}: {text}. "
+                "`marsbench run` brings outdated ones up to date; or remove them"
+            )
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({digest(value)[:8]})"
+
+
+def average(scores: Sequence[Score]) -> Score:
+    """One score over seeds: means of value and normalised; the interval is the first seed's, and labelled so.
+
+    With one seed, that seed's score unchanged.
+    """
+    first = scores[0]
+    if len(scores) == 1:
+        return first
+    missing = [s for s in scores if s.value is None]
+    if missing:
+        return missing[0]
+
+    def mean(name: str) -> float | None:
+        values = [getattr(s, name) for s in scores]
+        return None if any(v is None for v in values) else float(np.mean(values))
+
+    informative = None if any(s.informative is None for s in scores) else all(s.informative for s in scores)
+    return Score(
+        key=first.key,
+        value=mean("value"),
+        group=first.group,
+        direction=first.direction,
+        unit=first.unit,
+        ci_low=mean("ci_low"),
+        ci_high=mean("ci_high"),
+        ci_method=f"{first.ci_method}; ends averaged over {len(scores)} seeds" if first.ci_method else None,
+        floor=mean("floor"),
+        ceiling=mean("ceiling"),
+        normalised=mean("normalised") if informative else None,
+        informative=informative,
+        n=min(s.n for s in scores),
+        clusters=min(s.clusters for s in scores),
+        reason=first.reason,
+    )
+
+
+def counts(score: Score) -> bool:
+    """Whether a score takes part in the ranking."""
+    return score.group in GROUPS and bool(score.informative)
+
+
+def ranking_keys(by_generator: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:
+    """Key -> group of the scores that rank: those that are informative for any generator.
+
+    Whether a score is informative depends on its floor and ceiling alone, which all share; a
+    generator without a normalised value for one of them lacks it.
+    """
+    return {key: s.group for scores in by_generator.values() for key, s in scores.items() if counts(s)}
+
+
+def group_means(scores: Mapping[str, Score], keys: Mapping[str, str]) -> dict[str, float | None]:
+    """Group -> interquartile mean of the normalised scores; None where one of them is missing."""
+    out: dict[str, float | None] = {}
+    for group in GROUPS:
+        wanted = [key for key, g in keys.items() if g == group]
+        if not wanted:
+            continue
+        values = [scores[key].normalised if key in scores else None for key in wanted]
+        present = [v for v in values if v is not None]
+        out[group] = interquartile_mean(present) if len(present) == len(wanted) else None
+    return out
+
+
+def overall(groups: Mapping[str, float | None]) -> float | None:
+    """Plain mean over groups; None where one is missing."""
+    values = [v for v in groups.values() if v is not None]
+    return float(np.mean(values)) if values and len(values) == len(groups) else None
+
+
+def invalid(scores: Mapping[str, Score]) -> list[str]:
+    """Scores of group ``validity`` that are on the wrong side of their floor, as sentences.
+
+    For this group the floor is the threshold: a rate that is better low must not exceed it, one
+    that is better high must not fall below it.
+    """
+    wrong = []
+    for score in scores.values():
+        if score.group != "validity" or score.value is None or score.floor is None or score.direction == "none":
+            continue
+        bad = score.value > score.floor if score.direction == "lower" else score.value < score.floor
+        if bad:
+            side = "above" if score.direction == "lower" else "below"
+            wrong.append(f"{score.key} is {score.value:.3g}, {side} the limit {score.floor:.3g}")
+    return wrong

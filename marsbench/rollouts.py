@@ -1,0 +1,282 @@
+"""Simulated trajectories in fixed work chunks, kept on disk by content and made by any number of processes.
+
+A chunk is a fixed number of starts (128 rows or one start): which rows are simulated together
+changes floating-point results, so it must not depend on the number of processes or on where a
+run was interrupted. A chunk is written in one step; one that is there is never simulated again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import marsbench
+from marsbench.files import digest, set_aside
+from marsbench.fitting import identity
+from marsbench.market.trajectory import Trajectory, load_all, save
+from marsbench.progress import bar
+from marsbench.simulation.contracts import (
+    AgentFactory,
+    Artifact,
+    Generator,
+    SessionGenerator,
+    Start,
+    TrajectoryGenerator,
+)
+
+CHUNK_ROWS = 128
+
+Mode = Literal["cached", "fresh", "stored"]
+"""Use what is stored and simulate the rest; simulate all of it anew; use what is stored only."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a worker process gets the generator: an instance, and what it has to load."""
+
+    generator: Generator
+    artifact: Path | None
+    key: str
+
+
+@dataclass
+class Rollouts:
+    """Cached simulation for one unit of work; ``simulate`` is what a task calls."""
+
+    generator: Generator
+    """Loaded, and the one that the unit is about."""
+    source: Source
+    artifact: Artifact | None
+    dataset_hash: str
+    seed: int
+    folder: Path
+    jobs: int = 1
+    mode: Mode = "cached"
+    say: Callable[[str], None] = print
+    label: str = ""
+    rates: list[float] = field(default_factory=list)
+    """Orders per second of each chunk."""
+    orders: int = 0
+    simulate_s: float = 0.0
+    worker_cpu_s: float = 0.0
+    """CPU time of worker processes for chunks that were simulated now."""
+    simulated: set[str] = field(default_factory=set)
+    """Names of the chunks that this run has simulated; they are not simulated anew again."""
+
+    def simulate(
+        self,
+        generator: Generator,
+        starts: Sequence[Start],
+        rollouts: int,
+        horizon_ns: int,
+        agents: Sequence[AgentFactory] = (),
+    ) -> list[list[Trajectory]]:
+        """Trajectories ``[S][R]`` of ``horizon_ns`` from every start.
+
+        Raises
+        ------
+        FileNotFoundError
+            If only stored trajectories may be used and some are missing.
+        ValueError
+            If files that were made elsewhere lack a start.
+        """
+        if isinstance(generator, TrajectoryGenerator):
+            return self._from_files(generator, starts, horizon_ns)
+        chunks = chunked(starts, rollouts)
+        paths = [self.path(generator, chunk, rollouts, horizon_ns, agents) for chunk in chunks]
+        found: dict[Path, list[Trajectory]] = {}
+        for path in paths:
+            ready = self._read(path)
+            if ready is not None:
+                found[path] = ready
+        todo = [(c, p) for c, p in zip(chunks, paths, strict=True) if p not in found]
+        if todo and self.mode == "stored":
+            raise FileNotFoundError(
+                f"{self.label}: {len(todo)} of {len(chunks)} chunks of trajectories are not stored; "
+                "`marsbench run` simulates them"
+            )
+        found.update(self._make(generator, todo, rollouts, horizon_ns, agents, total=len(chunks)))
+        out: list[list[Trajectory]] = []
+        for chunk, path in zip(chunks, paths, strict=True):
+            self._account(found[path])
+            out.extend(found[path][i * rollouts : (i + 1) * rollouts] for i in range(len(chunk)))
+        return out
+
+    def path(
+        self,
+        generator: Generator,
+        starts: Sequence[Start],
+        rollouts: int,
+        horizon_ns: int,
+        agents: Sequence[AgentFactory] = (),
+    ) -> Path:
+        """Where a chunk is kept: a hash of everything that its content depends on."""
+        own = generator is self.generator
+        content = {
+            "marsbench": marsbench.__version__,
+            "generator": identity(generator),
+            "artifact": self.artifact.content_hash if own and self.artifact else None,
+            "dataset": self.dataset_hash,
+            "starts": [(s.name, start_hash(s)) for s in starts],
+            "rollouts": rollouts,
+            "horizon_ns": int(horizon_ns),
+            "seed": self.seed,
+            "agents": [(a.name, dict(a.parameters)) for a in agents],
+        }
+        return self.folder / f"{digest(content)}.parquet"
+
+    def _read(self, path: Path) -> list[Trajectory] | None:
+        if not path.exists() or (self.mode == "fresh" and path.name not in self.simulated):
+            return None
+        try:
+            return load_all(path)
+        except (ValueError, OSError) as error:
+            if self.mode == "stored":
+                raise
+            self.say(f"stored trajectories are damaged, set aside as {set_aside(path).name}, simulated again: {error}")
+            return None
+
+    def _make(
+        self,
+        generator: Generator,
+        todo: Sequence[tuple[list[Start], Path]],
+        rollouts: int,
+        horizon_ns: int,
+        agents: Sequence[AgentFactory],
+        *,
+        total: int,
+    ) -> Iterator[tuple[Path, list[Trajectory]]]:
+        """Simulate the chunks that are missing, here or in worker processes; each is saved when it is done."""
+        if not todo:
+            return
+        settings = {"rollouts": rollouts, "horizon_ns": horizon_ns, "key": self.seed, "agents": tuple(agents)}
+        with bar(total=total, initial=total - len(todo), desc=f"  {self.label}", unit="chunk") as progress:
+            if self.jobs == 1 or len(todo) == 1:
+                for starts, path in todo:
+                    done = progress.n
+
+                    def within(share: float, done: float = done) -> None:
+                        progress.update(max(0.0, done + share - progress.n))
+
+                    made = _simulate(generator, starts, path, progress=within, **settings)
+                    within(1.0)
+                    self.simulated.add(path.name)
+                    yield path, made
+                return
+            source = self.source if generator is self.generator else Source(generator, None, "")
+            for path, cpu_s in self._in_workers(source, todo, settings):
+                self.worker_cpu_s += cpu_s
+                self.simulated.add(path.name)
+                progress.update()
+                yield path, load_all(path, check=False)
+
+    def _in_workers(
+        self, source: Source, todo: Sequence[tuple[list[Start], Path]], settings: dict[str, Any]
+    ) -> Iterator[tuple[Path, float]]:
+        from joblib import Parallel, delayed
+
+        jobs = (delayed(_work)(source, starts, path, settings) for starts, path in todo)
+        yield from Parallel(n_jobs=self.jobs, backend="loky", return_as="generator_unordered")(jobs)
+
+    def _from_files(
+        self, generator: TrajectoryGenerator, starts: Sequence[Start], horizon_ns: int
+    ) -> list[list[Trajectory]]:
+        many = [generator.trajectories(start, horizon_ns) for start in starts]
+        without = [s.name for s, t in zip(starts, many, strict=True) if not t]
+        if without:
+            raise ValueError(
+                f"{self.label}: no trajectory for {len(without)} of {len(starts)} starts, the first is {without[0]!r}; "
+                "provide one file per start, or limit the starts"
+            )
+        rollouts = min(map(len, many))
+        self.orders += sum(len(t.orders) for row in many for t in row[:rollouts])
+        return [row[:rollouts] for row in many]
+
+    def _account(self, chunk: Sequence[Trajectory]) -> None:
+        orders = sum(len(t.orders) for t in chunk)
+        seconds = float(chunk[0].labels.get("chunk_wall_s", 0.0)) if chunk else 0.0
+        self.orders += orders
+        self.simulate_s += seconds
+        if seconds > 0:
+            self.rates.append(orders / seconds)
+
+    def orders_per_s(self) -> float | None:
+        """Orders per second of one process: the median over chunks (the higher of two: the first one compiles)."""
+        return sorted(self.rates)[len(self.rates) // 2] if self.rates else None
+
+
+def chunked(starts: Sequence[Start], rollouts: int) -> list[list[Start]]:
+    """Starts in work chunks: in order, at most ``CHUNK_ROWS`` rows, all under the same rules."""
+    size = max(1, CHUNK_ROWS // rollouts)
+    chunks: list[list[Start]] = []
+    for start in starts:
+        if chunks and len(chunks[-1]) < size and chunks[-1][0].rules == start.rules:
+            chunks[-1].append(start)
+        else:
+            chunks.append([start])
+    return chunks
+
+
+def start_hash(start: Start) -> str:
+    """SHA-256 (hex) of everything that a simulation knows at its start."""
+    book = start.book
+    head = [start.clock_ns, book.last_trade_ticks, book.reference_ticks, book.next_id, book.time_ns]
+    content = hashlib.sha256(repr([int(v) for v in head]).encode())
+    content.update(repr(start.rules.to_dict()).encode())
+    content.update(book.resting.tobytes())
+    content.update(start.history.content_hash().encode())
+    return content.hexdigest()
+
+
+def _simulate(
+    generator: Generator,
+    starts: Sequence[Start],
+    path: Path,
+    *,
+    progress: Callable[[float], None] | None = None,
+    **settings: Any,
+) -> list[Trajectory]:
+    """Simulate one chunk and save it; the first trajectory's labels say what it cost."""
+    from marsbench.simulation.rollout import simulate
+
+    if not isinstance(generator, SessionGenerator):
+        raise TypeError(f"generator {generator.name!r} is of kind {generator.kind}; only a session can be simulated")
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows = simulate(
+        generator,
+        starts,
+        settings["rollouts"],
+        settings["horizon_ns"],
+        key=settings["key"],
+        agents=settings["agents"],
+        progress=progress,
+    )
+    flat = [t for row in rows for t in row]
+    cost = {"chunk_wall_s": time.perf_counter() - wall, "chunk_cpu_s": time.process_time() - cpu}
+    flat[0] = flat[0].with_labels(**cost)
+    save(flat, path)
+    return flat
+
+
+_LOADED: dict[str, Generator] = {}
+"""The generator that a worker process loaded last, by its source's key."""
+
+
+def _work(source: Source, starts: Sequence[Start], path: Path, settings: dict[str, Any]) -> tuple[Path, float]:
+    """One chunk in a worker process; returns where it is, and the CPU seconds that it took."""
+    before = os.times()
+    generator = _LOADED.get(source.key) if source.key else source.generator
+    if generator is None:
+        generator = source.generator
+        if source.artifact is not None and isinstance(generator, SessionGenerator):
+            generator.load(Artifact.read(source.artifact))
+        _LOADED.clear()
+        _LOADED[source.key] = generator
+    _simulate(generator, starts, path, **settings)
+    after = os.times()
+    return path, after.user + after.system - before.user - before.system

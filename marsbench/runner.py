@@ -1,0 +1,310 @@
+"""Runs every combination of generator, task, data set and seed, and keeps what is finished.
+
+A unit's result is written the moment that it is done, a chunk of simulations the moment that it
+is simulated: whatever interrupts a run, the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from marsbench import progress, registry, results
+from marsbench.experiment import Bench, Course, DiskFull, evaluate, make, prepare
+from marsbench.files import rounded
+from marsbench.fitting import fitted, identity
+from marsbench.floors import with_floors
+from marsbench.results import Result, ResultError, unit_name
+from marsbench.simulation.contracts import Generator, SessionGenerator
+from marsbench.suite import DEFAULT_TASK, Entrant, Suite, visible
+
+Overwrite = Literal["missing", "always", "never"]
+OVERWRITE: tuple[Overwrite, ...] = ("missing", "always", "never")
+
+
+@dataclass
+class Report:
+    """What a run came to: paths of result files by what happened to their unit."""
+
+    folder: Path
+    suite: Suite
+    done: list[Path] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
+    failed: list[Path] = field(default_factory=list)
+    not_applicable: list[Path] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every result of the suite that there is."""
+        return [*self.done, *self.kept, *self.failed, *self.not_applicable]
+
+    def summary(self) -> str:
+        """One paragraph; names what failed and why."""
+        counts = [f"{len(self.done)} done", f"{len(self.kept)} kept", f"{len(self.failed)} failed"]
+        if self.not_applicable:
+            counts.append(f"{len(self.not_applicable)} not applicable")
+        lines = [f"units: {', '.join(counts)}"]
+        for path in self.failed:
+            result = results.read(path)
+            lines.append(f"  failed: {result.unit}: {result.reason} (traceback in {path})")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    course: Course
+    entrant: Entrant
+    seed: int
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return unit_name(self.course.dataset.name, self.course.label, self.entrant.label, self.seed, self.course.limit)
+
+
+def run(
+    generators: Sequence[str | Generator] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    suite: Suite | None = None,
+    results: str | Path = "results",
+    limit: int | None = None,
+    jobs: int = 1,
+    overwrite: Overwrite = "missing",
+    track: bool = True,
+    command: str | None = None,
+) -> Report:
+    """Evaluate generators; returns where their results are.
+
+    Parameters
+    ----------
+    generators
+        Names, specifications (``"files:DIR"``, ``"label=name,parameter=value"``) or instances.
+        Default: every visible generator that the task takes.
+    tasks, datasets, seeds
+        Default: ``realism`` on ``zi-market`` with seed 0.
+    suite
+        Where the defaults come from instead (``marsbench.suite.read``).
+    results
+        Results folder.
+    limit
+        Use only the first so many starts; such results stay apart from full ones.
+    jobs
+        Processes; results do not depend on it.
+    overwrite
+        ``missing`` runs what has no valid, current result; ``always`` runs all of it anew, caches
+        included; ``never`` runs only what has no file at all.
+    track
+        Log to MLflow as well.
+    command
+        The command to record; default: the equivalent ``marsbench run`` command.
+
+    Raises
+    ------
+    ValueError
+        If a name, a parameter or an option is wrong.
+    DiskFull
+        If nothing more can be saved; what is finished stays.
+    """
+    if overwrite not in OVERWRITE:
+        raise ValueError(f"overwrite {overwrite!r}: choose one of {', '.join(OVERWRITE)}")
+    plan = (suite or Suite()).override(generators=generators, tasks=tasks, datasets=datasets, seeds=seeds, limit=limit)
+    bench = _bench(plan, results, jobs, command, mode="fresh" if overwrite == "always" else "cached")
+    return _execute(plan, bench, overwrite, track)
+
+
+def score(
+    generators: Sequence[str | Generator] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    suite: Suite | None = None,
+    results: str | Path = "results",
+    limit: int | None = None,
+    track: bool = True,
+    command: str | None = None,
+) -> Report:
+    """Score stored trajectories again, without simulating (only missing floors are simulated).
+
+    Parameters are those of ``run``; the default generators are those that have results.
+    """
+    plan = (suite or Suite()).override(generators=generators, tasks=tasks, datasets=datasets, seeds=seeds, limit=limit)
+    if not plan.generators:
+        plan = plan.override(generators=_with_results(Path(results), plan))
+    bench = _bench(plan, results, 1, command, mode="stored", verb="score")
+    return _execute(plan, bench, "always", track)
+
+
+def validate(generator: str, dataset: str = "zi-market", *, results: str | Path = "results", seed: int = 0) -> Any:
+    """Hold a generator, fitted on a data set, to the contract of sessions; returns the checks.
+
+    Raises
+    ------
+    ValueError
+        If the generator is not one that simulates order by order.
+    """
+    from marsbench.data.catalogue import open_dataset
+    from marsbench.simulation.validate import validate as check
+
+    made = make(Entrant.of(generator))
+    if not isinstance(made, SessionGenerator):
+        raise ValueError(f"generator {generator!r} is of kind {made.kind}; the contract is about sessions")
+    data = open_dataset(dataset)
+    starts = registry.task(DEFAULT_TASK).starts(data)
+    cache = Path(results) / "cache" / "artifacts"
+    artifact = fitted(made, data, seed, cache, fresh=False, stored=False, say=progress.say)
+    if artifact is not None:
+        made.load(artifact)
+    return check(made, starts[:2])
+
+
+def _bench(plan: Suite, folder: str | Path, jobs: int, command: str | None, *, mode: Any, verb: str = "run") -> Bench:
+    if jobs < 1:
+        raise ValueError(f"jobs {jobs}: write at least 1 process")
+    return Bench(
+        folder=Path(folder),
+        jobs=jobs,
+        mode=mode,
+        say=progress.say,
+        command=command or _command(plan, verb),
+        suite={"name": plan.name, "id": plan.id},
+    )
+
+
+def _command(plan: Suite, verb: str) -> str:
+    """The command line that does the same."""
+    words = ["marsbench", verb]
+    named = [str(e.spec) if e.label == str(e.spec) else f"{e.label}={e.spec}" for e in plan.generators]
+    for flag, values in (("-g", named), ("-t", plan.tasks), ("-d", plan.datasets), ("--seeds", plan.seeds)):
+        words += [flag, *map(str, values)] if values else []
+    return shlex.join(words + (["--limit", str(plan.limit)] if plan.limit else []))
+
+
+def _with_results(folder: Path, plan: Suite) -> list[Entrant]:
+    """The generators that have results of this plan's data sets and tasks."""
+    found: dict[str, Entrant] = {}
+    for path in results.paths(folder):
+        result = results.read(path)
+        if result.dataset["name"] in plan.datasets and result.task["label"] in plan.tasks:
+            found[result.generator["label"]] = Entrant.of(
+                {"spec": result.generator["spec"], "label": result.generator["label"]}
+            )
+    if not found:
+        raise FileNotFoundError(f"{folder}: no results of {', '.join(plan.datasets)} yet; start with `marsbench run`")
+    return list(found.values())
+
+
+def _execute(plan: Suite, bench: Bench, overwrite: Overwrite, track: bool) -> Report:
+    """Run the units of a plan one after the other."""
+    from marsbench.tracking import Tracker
+
+    report = Report(bench.folder, plan)
+    with Tracker(bench.folder, enabled=track, say=bench.say) as tracker:
+        try:
+            for unit in _units(plan, bench):
+                _one(unit, bench, overwrite, report, tracker.log)
+        except KeyboardInterrupt:
+            bench.say(f"\ninterrupted: {_saved(report, bench)}")
+            raise
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DiskFull(errno.ENOSPC, f"disk full: {_saved(report, bench)} (after freeing space)") from error
+    return report
+
+
+def _saved(report: Report, bench: Bench) -> str:
+    return (
+        f"{len(report.done)} results of this run and {len(report.kept)} earlier ones are saved under {bench.folder}, "
+        "and so is every finished chunk of simulations; the same command goes on from there"
+    )
+
+
+def _units(plan: Suite, bench: Bench) -> Iterator[_Unit]:
+    """Every unit in order, behind one progress bar; tasks are made ready when their turn comes."""
+    from marsbench.data.catalogue import open_dataset
+
+    for entrant in plan.generators:
+        make(entrant)  # a wrong name or parameter is an error now, not after hours
+    datasets = {name: open_dataset(name) for name in plan.datasets}
+    entrants = {spec: plan.generators or visible(registry.task(spec).kinds) for spec in plan.tasks}
+    total = len(datasets) * len(plan.seeds) * sum(map(len, entrants.values()))
+    with progress.bar(total=total, desc="units", unit="unit") as units:
+        for dataset in datasets.values():
+            for spec in plan.tasks:
+                course = with_floors(prepare(spec, dataset, plan.limit), bench)
+                for entrant in entrants[spec]:
+                    for seed in plan.seeds:
+                        yield _Unit(course, entrant, seed, _path(course, entrant, seed, bench.folder))
+                        units.update()
+
+
+def _path(course: Course, entrant: Entrant, seed: int, folder: Path) -> Path:
+    return results.result_path(
+        folder,
+        dataset=course.dataset.name,
+        task=course.label,
+        generator=entrant.label,
+        seed=seed,
+        limit=course.limit,
+    )
+
+
+def _one(unit: _Unit, bench: Bench, overwrite: Overwrite, report: Report, log: Callable[[Path], None]) -> None:
+    """Run a unit unless its result is there already, and file it in the report."""
+    stored = _stored(unit, bench, overwrite)
+    if stored is not None:
+        (report.failed if stored.status == "failed" else report.kept).append(unit.path)
+        log(unit.path)
+        return
+    result = evaluate(unit.course, unit.entrant, unit.seed, bench)
+    results.write(result, unit.path)
+    took = f"{result.cost['wall_s']:.1f} s"
+    bench.say(f"{unit.name}: {result.status} in {took}" + (f": {result.reason}" if result.reason else ""))
+    filed = {"done": report.done, "failed": report.failed, "not-applicable": report.not_applicable}
+    filed[result.status].append(unit.path)
+    log(unit.path)
+
+
+def _stored(unit: _Unit, bench: Bench, overwrite: Overwrite) -> Result | None:
+    """The result that is there and is to be kept."""
+    if overwrite == "always" or not unit.path.exists():
+        return None
+    try:
+        result = results.read(unit.path)
+    except ResultError as error:
+        if overwrite == "never":
+            raise
+        bench.say(f"{error}")
+        return None
+    if overwrite == "never":
+        return result
+    changed = _changes(result, unit)
+    if changed:
+        bench.say(f"{unit.name}: the result is of another {', '.join(changed)}; run again")
+    return None if changed or result.status == "failed" else result
+
+
+def _changes(result: Result, unit: _Unit) -> list[str]:
+    """What has changed since a result was made."""
+    course, generator = unit.course, identity(make(unit.entrant))
+    task, dataset = course.task_facts(), course.dataset_facts()
+    recipe = ("version", "parameters", "starts")
+    pairs: dict[str, tuple[Any, Any]] = {
+        "generator": ({k: result.generator[k] for k in generator}, generator),
+        "task": ({k: result.task[k] for k in recipe}, {k: task[k] for k in recipe}),
+        "metrics": (result.task["metrics"], task["metrics"]),
+        "data": (result.dataset["content_hash"], dataset["content_hash"]),
+        "floors": (result.floors.get("hash"), course.floors_facts.get("hash")),
+    }  # fmt: skip
+    return [what for what, (stored, now) in pairs.items() if rounded(stored) != rounded(now)]
+
+
+__all__ = ["OVERWRITE", "DiskFull", "Overwrite", "Report", "run", "score", "validate"]

@@ -1,0 +1,265 @@
+"""What each verb of the command line does: call the library, print, return an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from marsbench import leaderboard_text as text
+from marsbench import progress, registry
+from marsbench.files import file_safe, write_atomic
+from marsbench.leaderboard import Leaderboard, build, load
+from marsbench.leaderboard import leaderboard as boards_of
+
+
+def _command(options: argparse.Namespace) -> str:
+    return shlex.join(["marsbench", *options.argv])
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    """An aligned table; the last column may be long."""
+    lines = [list(columns)] + [[_word(row.get(c)) for c in columns] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if value in (None, "") else str(value)
+
+
+def _plan(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments that ``run`` and ``score`` share."""
+    from marsbench import suite
+
+    return {
+        "generators": options.generators,
+        "tasks": options.tasks,
+        "datasets": options.datasets,
+        "seeds": options.seeds,
+        "suite": suite.read(options.suite) if options.suite else None,
+        "results": options.results,
+        "limit": options.limit,
+        "track": options.track,
+        "command": _command(options),
+    }
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing, rank, and say where everything is."""
+    from marsbench import runner
+    from marsbench.tracking import tracking_uri
+
+    report = runner.run(**_plan(options), jobs=options.jobs, overwrite=options.overwrite)
+    pages: list[Path] = []
+    for dataset in report.suite.datasets:
+        pages += _rank(report, dataset)
+    print(report.summary())
+    for path in pages:
+        print(f"leaderboard: {path}")
+    if options.track:
+        uri = tracking_uri(options.results)
+        print(f"MLflow store: {uri} (look at it with: mlflow ui --backend-store-uri {uri})")
+    return 1 if report.failed else 0
+
+
+def _rank(report: Any, dataset: str) -> list[Path]:
+    """Print the leaderboard of a data set and write its pages; a refusal is printed, the results stay."""
+    from marsbench.data.catalogue import open_dataset
+
+    folder, limit = report.folder, report.suite.limit
+    name = open_dataset(dataset).name
+    asked = [e for e in report.suite.generators if e.instance is not None or _hidden(e)]
+    try:
+        found = load(folder, dataset=name, limit=limit)[name]
+        board = build(found, controls=bool(asked), missing="drop")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"leaderboard of {name}: {error}", file=sys.stderr)
+        return []
+    print(text.to_table(board), end="\n\n")
+    return write_pages(board, folder)
+
+
+def _hidden(entrant: Any) -> bool:
+    return bool(registry.lookup("generators", entrant.spec.name).hidden)
+
+
+def write_pages(board: Leaderboard, folder: str | Path) -> list[Path]:
+    """Write ``leaderboard-<dataset>.html`` and ``.md`` into the results folder; returns their paths."""
+    from marsbench.page import to_html
+
+    trial = f"-limit{board.limit}" if board.limit else ""
+    base = Path(folder) / f"leaderboard-{file_safe(board.dataset['name'])}{trial}"
+    progress.say("drawing the leaderboard page")
+    html = to_html(board, cache=Path(folder) / "cache" / "figures")
+    return [
+        write_atomic(base.with_name(base.name + ".html"), html),
+        write_atomic(base.with_name(base.name + ".md"), text.to_markdown(board)),
+    ]
+
+
+def score(options: argparse.Namespace) -> int:
+    """Score stored trajectories again."""
+    from marsbench import results, runner
+
+    options.generators = [*(options.generators or []), *options.gens] or None
+    report = runner.score(**_plan(options))
+    if options.json:
+        found = [results.read(path) for path in report.paths]
+        _print_json([{"unit": r.unit, "status": r.status, "scores": r.to_dict()["scores"]} for r in found])
+    else:
+        for path in report.done:
+            result = results.read(path)
+            print(result.unit)
+            rows = [s.to_dict() for s in result.scores.values()]
+            _print_rows([{k: text.number_text(v) for k, v in r.items()} for r in rows], _SCORE_COLUMNS)
+        print(report.summary())
+    return 1 if report.failed else 0
+
+
+_SCORE_COLUMNS = ("key", "value", "ci_low", "ci_high", "floor", "ceiling", "normalised", "n", "clusters", "reason")
+
+
+def leaderboard(options: argparse.Namespace) -> int:
+    """Rank the results."""
+    boards = boards_of(
+        options.results,
+        dataset=options.dataset,
+        tasks=options.tasks,
+        limit=options.limit,
+        controls=options.controls,
+        missing=options.missing,
+    )
+    if options.format == "html":
+        _write_html(boards, options)
+        return 0
+    if options.format == "json":
+        content = text.to_json(boards) + "\n"
+    elif options.format == "md":
+        content = "\n".join(text.to_markdown(board) for board in boards)
+    else:
+        content = "\n\n".join(text.to_table(board) for board in boards) + "\n"
+    if options.output:
+        print(write_atomic(options.output, content))
+    else:
+        print(content, end="")
+    return 0
+
+
+def _write_html(boards: Sequence[Leaderboard], options: argparse.Namespace) -> None:
+    from marsbench.page import to_html
+
+    if options.output and len(boards) > 1:
+        raise ValueError(f"--output takes one page, there are {len(boards)} data sets; name one with --dataset")
+    for board in boards:
+        target = options.output or Path(options.results) / f"leaderboard-{file_safe(board.dataset['name'])}.html"
+        cache = Path(options.results) / "cache" / "figures"
+        print(write_atomic(target, to_html(board, cache=cache, draw=options.figures)))
+
+
+def list_(options: argparse.Namespace) -> int:
+    """List plug-ins or data sets."""
+    if options.what == "datasets":
+        return data_list(options)
+    rows = registry.describe(options.what)
+    columns = {
+        "generators": ("name", "version", "kind", "reacts", "hidden", "summary"),
+        "metrics": ("name", "version", "evidence", "summary"),
+        "tasks": ("name", "version", "kinds", "evidence", "conditions", "summary"),
+    }[options.what]
+    if options.json:
+        _print_json(rows)
+    else:
+        _print_rows(rows, columns)
+    return 0
+
+
+def data_list(options: argparse.Namespace) -> int:
+    """List the data sets."""
+    from marsbench.data.catalogue import list_datasets
+
+    rows = [info.to_dict() for info in list_datasets()]
+    if options.json:
+        _print_json(rows)
+    else:
+        _print_rows(rows, ("name", "version", "kind", "days", "folder", "summary"))
+    return 0
+
+
+def data_convert(options: argparse.Namespace) -> int:
+    """Convert source files to a data set."""
+    from marsbench.data.convert import Split, convert
+
+    given = {"train_until": options.train_until, "embargo_minutes": options.embargo}
+    split = Split(**{k: v for k, v in given.items() if v is not None})
+    made = convert(
+        options.paths, name=options.name, out=options.out, summary=options.summary, split=split, replace=options.replace
+    )
+    if options.json:
+        _print_json(made.to_dict())
+    else:
+        print(f"data set {made.name}: {made.folder}")
+        print("\n".join(f"  {period}" for period in made.periods))
+        print(f"content hash {made.content_hash}")
+    return 0
+
+
+def data_verify(options: argparse.Namespace) -> int:
+    """Replay files and compare with what the exchange published; 1 where anything is unexplained."""
+    from marsbench.data.verify import verify
+
+    found = [verify(path).to_dict() for path in options.paths]
+    if options.json:
+        _print_json(found[0] if len(found) == 1 else found)
+    else:
+        for facts in found:
+            print(facts.pop("file"))
+            for key, value in facts.items():
+                print(f"  {key.replace('_', ' ')}: {_fact(value)}")
+    return 1 if any(facts["unexplained"] for facts in found) else 0
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+    return _word(list(value) if isinstance(value, tuple) else value)
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Hold generators to the contract of sessions."""
+    from marsbench.runner import validate as check
+
+    reports = [check(spec, options.dataset, results=options.results, seed=options.seed) for spec in options.gens]
+    if options.json:
+        rows = [report.to_dict() for report in reports]
+        _print_json(rows[0] if len(rows) == 1 else rows)
+    else:
+        print("\n\n".join(map(str, reports)))
+    return 0 if all(report.passed for report in reports) else 1
+
+
+def track(options: argparse.Namespace) -> int:
+    """Upload results to MLflow that are not there yet."""
+    from marsbench import tracking
+
+    report = tracking.track(options.results)
+    if options.json:
+        _print_json(report.to_dict())
+    else:
+        print(f"{report.uri}: {len(report.uploaded)} uploaded, {len(report.present)} there already")
+        for path, why in report.failed.items():
+            print(f"failed: {path}: {why}", file=sys.stderr)
+    return 1 if report.failed else 0
