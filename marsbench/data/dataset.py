@@ -154,6 +154,9 @@ class Dataset:
 
         return cut(self.day(instrument, date), start_ns, end_ns)
 
+    def __reduce__(self) -> tuple[type[Dataset], tuple[Path]]:
+        return Dataset, (self.folder,)  # Workers open it for themselves; what is in memory stays here.
+
     def __repr__(self) -> str:
         return f"Dataset({self.name!r} v{self.version}, {len(self.days)} days, {len(self.periods)} periods)"
 

@@ -27,6 +27,8 @@ from marsbench.market.rules import NASDAQ, SECOND, Phase, PhaseKind, clock
 
 ABSENT = 9_999_999_999
 """Price (with either sign) that LOBSTER writes where a level does not exist."""
+MOST_UNEXPLAINED = 0.1
+"""Share of books that do not follow from their messages above which a file is refused, not just reported on."""
 EXTENDED_NS = (clock("04:00"), clock("20:00"))
 _NAME = re.compile(
     r"(?P<instrument>[A-Za-z0-9.\-]+)_(?P<date>\d{4}-\d{2}-\d{2})_(?P<start>\d+)_(?P<end>\d+)"
@@ -195,6 +197,29 @@ def _check(raw: Raw) -> None:
     both = there[:, 0, 0] & there[:, 1, 0]
     crossed = raw.book_price[:, 0, 0] <= raw.book_price[:, 1, 0]
     tables.require(~(both & crossed), raw.book_file, "the book is crossed (wrong columns?)")
+    bad = _unexplained_steps(raw)
+    if bad.mean() > MOST_UNEXPLAINED:
+        reason = f"{bad.mean():.0%} of the books do not follow from their messages (shuffled, or of another day?)"
+        raise DataError(raw.book_file, reason, row=int(np.flatnonzero(bad)[0]) + 1)
+
+
+def _unexplained_steps(raw: Raw) -> NDArray[np.bool_]:
+    """Rows whose message does not explain how the size at its price changed, the level being in view all the time."""
+    side = np.where(raw.direction == 1, 1, 0)
+    rows = np.arange(len(side))
+    away = np.where(side == 1, -1, 1)
+
+    def at_price(shift: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        book = np.maximum(rows - shift, 0)
+        price, size = raw.book_price[book, side], raw.book_size[book, side]
+        in_view = (size[:, -1] == 0) | (away * (price[:, -1] - raw.price) >= 0)
+        return np.where(price == raw.price[:, None], size, 0).sum(axis=1), in_view
+
+    (now, seen_now), (before, seen_before) = at_price(0), at_price(1)
+    change = np.select([raw.type == 1, np.isin(raw.type, (2, 3, 4))], [raw.size, -raw.size], 0)
+    bad = (now - before != change) & seen_now & seen_before & (raw.type <= 4)
+    bad[0] = False
+    return np.asarray(bad)
 
 
 def _locate(path: Path) -> dict[str, tuple[Path, str]]:

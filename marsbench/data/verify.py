@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from marsbench.data.day import VenueDay
 from marsbench.data.lobster_window import window_edges
 from marsbench.market.clearing_house import Replay, replay
-from marsbench.market.orders import AUCTION, NO_PRICE, Kind, Reason
+from marsbench.market.orders import AUCTION, NO_PRICE, Flag, Kind, Reason
 from marsbench.market.rules import PhaseKind, clock_text
 
 _BOTH_IDS = ("bid_id", "ask_id")
@@ -268,7 +268,7 @@ def _takeovers(day: VenueDay) -> tuple[NDArray[np.int64], int, int, NDArray[np.i
     """Rows where volume was taken over, number of rows where only identity was, takeovers that were
     not allowed because the level was in view a row earlier, and rows whose touch was taken over."""
     none = np.zeros(0, np.int64)
-    if len(day.seed_message) == 0:
+    if not (day.orders["flags"] & int(Flag.SEEDED)).any():
         return none, 0, 0, none
     seeds, row, resting = day.orders[day.seed_message], day.seed_row, day.book.resting
     new = np.r_[resting, day.orders[day.orders["kind"] != Kind.CANCEL]]
@@ -277,7 +277,13 @@ def _takeovers(day: VenueDay) -> tuple[NDArray[np.int64], int, int, NDArray[np.i
     side = np.where(seeds["kind"] == Kind.CANCEL, new["kind"][by_id][found.clip(max=len(new) - 1)], seeds["kind"])
     ask_edge, bid_edge = window_edges(day.books)
     price = seeds["price_ticks"].astype(np.int64)
-    outside = np.where(side == Kind.ASK, price > ask_edge[row - 1], price < bid_edge[row - 1])
+    # A takeover stands right before the message of the row that it is for, and hides behind no other flag.
+    messages = np.unique(day.row_message)
+    at = np.searchsorted(messages, day.row_message[row])
+    in_place = (day.seed_message > messages[at - 1]) & (day.seed_message <= day.row_message[row])
+    flagged = np.flatnonzero(day.orders["flags"] & int(Flag.SEEDED))
+    undeclared = len(np.setdiff1d(flagged, np.r_[day.seed_message, day.requeued]))
+    outside = in_place & np.where(side == Kind.ASK, price > ask_edge[row - 1], price < bid_edge[row - 1])
     key, index = np.unique(np.stack([row, side, price], axis=1), axis=0, return_inverse=True)
     net = np.zeros(len(key), np.int64)
     np.add.at(net, index.ravel(), np.where(seeds["kind"] == Kind.CANCEL, -1, 1) * seeds["size_shares"].astype(np.int64))
@@ -288,7 +294,7 @@ def _takeovers(day: VenueDay) -> tuple[NDArray[np.int64], int, int, NDArray[np.i
     better = np.where(volume[:, 1] == Kind.ASK, volume[:, 2] <= best, volume[:, 2] >= best)
     touch = better | none_left
     identity = len(np.setdiff1d(key[:, 0], volume_rows))
-    return volume_rows, identity, int((~outside).sum()), np.unique(volume[touch, 0])
+    return volume_rows, identity, int((~outside).sum()) + undeclared, np.unique(volume[touch, 0])
 
 
 def _auctions(day: VenueDay, fills: NDArray[np.void]) -> tuple[AuctionCheck, ...]:

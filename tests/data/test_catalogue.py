@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -95,6 +96,11 @@ def test_a_period_is_cut_out_with_its_starting_book(small):
     assert np.array_equal(replay_trajectory(until).final.resting, part.book.resting)
     assert small.trajectory(train).orders["time_ns"].max() <= train.end_ns
     assert small.trajectory(test) is part  # kept in memory
+
+
+def test_a_data_set_can_be_sent_to_another_process(small):
+    small.day("AAA", "2024-01-02")
+    assert pickle.loads(pickle.dumps(small)).content_hash == small.content_hash
 
 
 def test_history_runs_from_the_open_of_continuous_trading(small):

@@ -74,6 +74,7 @@ def raised(path: Path) -> DataError:
         (BOOK, lambda lines: lines[:70], 70, "truncated"),
         (BOOK, lambda lines: [",".join(reversed(x.split(","))) for x in lines], None, ""),
         (BOOK, lambda lines: [",".join(x.split(",")[2:] + x.split(",")[:2]) for x in lines], 1, ""),
+        (BOOK, shuffled, None, "do not follow from their messages"),
         (BOOK, cell(33, 3, -1), 33, "negative"),
         (BOOK, cell(33, 0, 10), 33, "crossed"),
         (BOOK, cell(33, 4, 1), 33, "sorted"),
@@ -236,6 +237,9 @@ def test_snapshots_of_another_instrument_or_day_are_refused(tmp_path):
     orders = shanghai_day(tmp_path, 4, layout="exchange", events=60)
     pictures = orders.with_name(orders.name.replace("orders", "snapshots"))
     whole = pictures.read_bytes()
+    edit(pictures, shuffled)
+    assert "must be in order" in raised(orders).reason
+    pictures.write_bytes(whole)
     for column, value, reason in ((0, 600001, "SecurityID"), (2, 49990, "mixed days"), (4, 50005, "off the tick")):
         edit(pictures, cell(6, column, value))
         error = raised(orders)

@@ -13,6 +13,8 @@ from marsbench.data import lobster, shanghai, sources
 from marsbench.data.day import VenueDay
 from marsbench.data.errors import DataError
 from marsbench.data.verify import verify, verify_day
+from marsbench.market.clearing_house import replay
+from marsbench.market.orders import Kind
 
 
 @pytest.fixture
@@ -91,24 +93,27 @@ def test_a_file_that_contradicts_itself_inside_the_window_is_unexplained(tmp_pat
     assert result.best_quotes_match < 0.9
 
 
-def test_an_order_that_should_be_gone_is_counted(day):
-    resting = day.trajectory()
-    final = resting.book.resting["order_id"][:1]
-    from marsbench.market.clearing_house import replay
+def test_volume_that_is_added_without_being_declared_as_a_takeover_is_not_excused(day):
+    result = verify_day(replace(day, seed_message=day.seed_message[:-1], seed_row=day.seed_row[:-1]))
+    assert result.kinds["takeover_inside_window"] == 1
 
+
+def test_a_takeover_that_names_another_row_is_not_excused(day):
+    rows = day.seed_row.copy()
+    rows[0] += 40
+    assert verify_day(replace(day, seed_row=rows)).kinds["takeover_inside_window"] > 0
+
+
+def test_an_order_that_should_be_gone_is_counted(day):
     left = replay(day.rules, day.book, day.orders).final.resting["order_id"]
-    assert len(left)
-    assert len(final)
-    result = verify_day(replace(day, deleted_ids=left[:1]))
-    assert result.kinds == {"delete_left_a_rest": 1}
+    assert verify_day(replace(day, deleted_ids=left[:1])).kinds == {"delete_left_a_rest": 1}
 
 
 def test_a_cancel_of_more_than_is_left_is_counted(day):
     orders = day.orders.copy()
-    at = np.flatnonzero((orders["kind"] == 2) & (orders["flags"] == 0))[3]
-    orders["size_shares"][at] += 5
-    result = verify_day(replace(day, orders=orders))
-    assert result.kinds.get("cancel_of_more_than_was_left", 0) or result.unexplained
+    deletes = np.isin(orders["order_id"], day.deleted_ids) & (orders["kind"] == Kind.CANCEL) & (orders["flags"] == 0)
+    orders["size_shares"][np.flatnonzero(deletes)[-1]] += 5
+    assert verify_day(replace(day, orders=orders)).kinds == {"cancel_of_more_than_was_left": 1}
 
 
 def test_a_snapshot_with_a_wrong_size_is_counted(tmp_path):
