@@ -94,7 +94,7 @@ def list_datasets() -> list[DatasetInfo]:
             out.append(_describe(folder, name, "embedded"))
         else:
             recipe = importlib.import_module(module)
-            summary = (recipe.__doc__ or "").strip().split("\n", 1)[0]
+            summary = (recipe.__doc__ or "").strip().split("\n", 1)[0].removeprefix(f"``{name}``: ")
             out.append(DatasetInfo(name, int(recipe.VERSION), summary, "embedded", None))
     built = {_embedded_folder(name).name for name in EMBEDDED}
     folders = sorted(data_home().iterdir()) if data_home().is_dir() else []
