@@ -131,12 +131,20 @@ def _fano(ax: Axes, tables: Tables) -> None:
 
 def _tails(ax: Axes, tables: Tables) -> None:
     table = tables["facts_tail_xi"]
-    curves(
-        ax, table, title=CURVES["tail_xi"].title, x_label="tail and share of returns in it", y_label="xi = 1 / alpha"
-    )
+    for shift, (source, colour) in zip((-0.08, 0.08), PALETTE.items(), strict=True):
+        part = rows(table, source=source)
+        x, y = column(part, "x") + shift, column(part, "value")
+        bars = np.abs(np.stack([y - column(part, "ci_low"), column(part, "ci_high") - y]))
+        ax.errorbar(
+            x, y, yerr=bars, fmt="o" if source == "replay" else "s", color=colour, capsize=3, label=LABELS[source]
+        )
     labels = rows(table, source="replay")["label"]
     ax.set_xticks(range(1, len(labels) + 1), labels)
+    ax.set_xlim(0.5, len(labels) + 0.5)
+    ax.set_ylim(bottom=0)
     ax.axvline(3.5, color="#bbbbbb", linewidth=0.8)
+    ax.set(title=CURVES["tail_xi"].title, xlabel="tail and share of returns in it", ylabel="xi = 1 / alpha")
+    ax.legend(loc="lower right")
 
 
 def _scores(tables: Tables) -> Figure:
@@ -145,9 +153,8 @@ def _scores(tables: Tables) -> Figure:
     marked = zip(labels, table["informative"], strict=True)
     labels = [label if informative else f"{label} *" for label, informative in marked]
     # curves differ in unit: in units of the floor (of the ceiling where there is none) they fit one axis
-    unit = np.where(
-        np.isfinite(column(table, "distance_floor")), column(table, "distance_floor"), column(table, "distance_ceiling")
-    )
+    floor, ceiling = column(table, "distance_floor"), column(table, "distance_ceiling")
+    unit = np.where(floor > 0, floor, np.where(ceiling > 0, ceiling, np.nan))
     names = ("value", "ci_low", "ci_high", "floor", "ceiling")
     scaled = {name: (column(table, f"distance_{name}") / unit).tolist() for name in names}
     fig, axes = figure(1, 1, width=9.4, height=4.6)

@@ -30,7 +30,12 @@ def style() -> Iterator[None]:
     import matplotlib
     import seaborn as sns
 
-    rc = {"axes.titlesize": 10.5, "legend.framealpha": 0.6, "legend.edgecolor": "none", "legend.fontsize": 8.5}
+    rc: dict[Any, Any] = {
+        "axes.titlesize": 10.5,
+        "legend.framealpha": 0.6,
+        "legend.edgecolor": "none",
+        "legend.fontsize": 8.5,
+    }
     with (
         sns.axes_style("ticks", {"axes.grid": True, "grid.color": "#e6e6e6"}),
         sns.plotting_context("paper", 1.1),

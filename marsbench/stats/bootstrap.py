@@ -46,7 +46,8 @@ class Interval:
 
 def resampled_weights(clusters: int, resamples: int, rng: np.random.Generator) -> Floats:
     """``[B, C]``: how often each cluster is drawn when C clusters are drawn with replacement."""
-    return np.asarray(rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples), np.float64)
+    drawn = rng.integers(0, clusters, (resamples, clusters)) + clusters * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * clusters).reshape(resamples, clusters).astype(np.float64)
 
 
 def deletion_weights(clusters: int, rng: np.random.Generator | None = None) -> Floats:

@@ -15,18 +15,20 @@ Ints = NDArray[np.int64]
 
 @njit(cache=True)
 def _count(values, edges, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    n = len(edges)
+    # padded to 2^k - 1 edges, the search is k steps without a branch to mispredict
+    n, top = len(edges), 1
+    while top <= n:
+        top *= 2
+    padded = np.full(top, np.inf)
+    padded[:n] = edges
     for v in values:
         if np.isnan(v):
             continue
-        low, high = 0, n
-        while low < high:
-            middle = (low + high) >> 1
-            if edges[middle] < v:
-                low = middle + 1
-            else:
-                high = middle
-        out[2 * low + (1 if low < n and edges[low] == v else 0)] += 1
+        low, step = 0, top >> 1
+        while step:
+            low += step * (padded[low + step - 1] < v)
+            step >>= 1
+        out[2 * low + (padded[low] == v and low < n)] += 1
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,17 @@ class Bins:
 
     @classmethod
     def frozen(cls, reference: Floats, bins: int = 50) -> Self:
-        """Quantile bins with open ends, or one bin per value if the reference has at most ``bins`` values."""
+        """Quantile bins with open ends, or one bin per value if the reference has at most ``bins`` values.
+
+        A sample that hardly repeats a value is not discrete, however short. Below 5 observations a bin
+        there are fewer bins.
+        """
         x = np.asarray(reference, np.float64)
         x = x[np.isfinite(x)]
         unique = np.unique(x)
-        if len(unique) <= bins:
+        if len(unique) <= min(bins, max(len(x) / 2, 1)):
             return cls(unique, True)
+        bins = min(bins, max(len(x) // 5, 2))
         return cls(np.unique(np.quantile(x, np.arange(1, bins) / bins)), False)
 
     def __len__(self) -> int:

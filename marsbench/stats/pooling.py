@@ -20,24 +20,27 @@ from marsbench.stats.windows import Windows
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_CHUNK = 1 << 22
+"""Numbers held at once while many weights are worked through."""
+
 
 @dataclass(frozen=True)
 class Pool:
     """Sums of one statistic over the windows of each unit (cluster x instrument)."""
 
     sums: Floats
-    """``[R, U, ...]`` per rollout."""
+    """``[R, U, L, P]`` per rollout."""
     cluster: Ints
     """``[U]``."""
     instrument: Ints
     """``[U]``."""
     clusters: int
     finish: Callable[[Floats], Floats]
-    """Turns sums ``[B, ...]`` into the statistic's curve ``[B, L]``; NaN where there is too little."""
+    """Turns sums ``[..., L, P]`` into the statistic's curve ``[..., L]``; NaN where there is too little."""
 
     @classmethod
     def build(cls, window_sums: Floats, windows: Windows, finish: Callable[[Floats], Floats]) -> Pool:
-        """Add up the sums ``[S, R, ...]`` of windows within each unit."""
+        """Add up the sums ``[S, R, L, P]`` of windows within each unit."""
         pairs = np.stack([windows.cluster, windows.instrument])
         units, label = np.unique(pairs, axis=1, return_inverse=True)
         sums = np.zeros((units.shape[1], *window_sums.shape[1:]))
@@ -56,13 +59,16 @@ class Pool:
         """
         weights = np.ones((1, self.clusters)) if weights is None else weights
         sums = self.sums.sum(axis=0) if rollout is None else self.sums[rollout]
+        flat = sums.reshape(len(sums), -1)
+        members = [np.flatnonzero(self.instrument == i) for i in np.unique(self.instrument)]
+        at_once = max(1, _CHUNK // max(1, len(members) * flat.shape[1]))
         curves = []
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for i in np.unique(self.instrument):
-                units = np.flatnonzero(self.instrument == i)
-                flat = weights[:, self.cluster[units]] @ sums[units].reshape(len(units), -1)
-                curves.append(self.finish(flat.reshape(len(weights), *sums.shape[1:])))
-        return np.stack(curves)
+        for first in range(0, len(weights), at_once):
+            part = weights[first : first + at_once]
+            totals = np.stack([part[:, self.cluster[units]] @ flat[units] for units in members])
+            with np.errstate(invalid="ignore", divide="ignore"):
+                curves.append(self.finish(totals.reshape(*totals.shape[:2], *sums.shape[1:])))
+        return np.concatenate(curves, axis=1)
 
     def curve(self, weights: Floats | None = None, *, rollout: int | None = None) -> Floats:
         """The curve averaged over instruments, ``[B, L]``; instruments where it does not exist are left out."""

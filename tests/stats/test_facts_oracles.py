@@ -217,7 +217,8 @@ def test_a_mixture_of_distributions_couples_volume_and_volatility_and_a_shuffle_
     together = curve("volume_volatility", windows(r, **labels))
     assert together[1] > 0.1
     assert together[1] > together[20]
-    alone = curve("volume_volatility", windows(r, volume=rng.permutation(volume.ravel()).reshape(g.shape).astype(float)))
+    permuted = rng.permutation(volume.ravel()).reshape(g.shape).astype(float)
+    alone = curve("volume_volatility", windows(r, volume=permuted))
     assert np.abs(alone).max() < 4.5 / sqrt(200 * 80)
 
 
