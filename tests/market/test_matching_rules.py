@@ -286,6 +286,11 @@ def test_time_does_not_run_backwards(engine: Engine) -> None:
     assert result.final.time_ns == 10
 
 
+def test_a_time_that_is_past_is_backwards_rather_than_closed(engine: Engine) -> None:
+    result = run(engine, DAY, bid(100, t=260), bid(100, t=220))
+    assert reasons(result) == [OK, Reason.TIME_BACKWARDS]
+
+
 def test_a_rejected_message_sets_the_clock_too(engine: Engine) -> None:
     result = run(engine, CONTINUOUS, ask(100, 0, t=10), ask(100, t=9))
     assert reasons(result) == [Reason.BAD_SIZE, Reason.TIME_BACKWARDS]
@@ -447,6 +452,7 @@ def test_an_auction_uncrosses_at_its_end_before_the_next_message(engine: Engine)
     result = run(engine, DAY, ask(100, 50), bid(100, 80), ask(105, t=120), levels=1)
     assert result.fills.tolist() == [(100, 2, 1, 2, 100, 50, 0, 0, AUCTION)]
     assert result.traded_shares.tolist() == [0, 0, 0]
+    assert result.final.last_trade_ticks == 100
     # The book right before message 2 is uncrossed already.
     assert result.snapshots.price_ticks[2].tolist() == [[NO_PRICE], [100]]
     assert result.snapshots.size_shares[2].tolist() == [[0], [30]]
@@ -470,6 +476,12 @@ def test_a_book_may_start_crossed_inside_an_auction(engine: Engine) -> None:
     resting_orders = orders(kind=[Kind.ASK, Kind.BID], price_ticks=[100, 100], size_shares=10, order_id=[1, 2])
     result = engine(DAY, BookState(resting=resting_orders, next_id=3, time_ns=50), np.zeros(0, ORDER), end_ns=100)
     assert fills(result) == [(2, 1, 100, 10)]
+
+
+def test_a_book_taken_at_the_end_of_an_auction_is_not_uncrossed_again(engine: Engine) -> None:
+    resting_orders = orders(kind=[Kind.ASK, Kind.BID], price_ticks=[100, 100], size_shares=10, order_id=[1, 2])
+    result = engine(DAY, BookState(resting=resting_orders, next_id=3, time_ns=100), np.zeros(0, ORDER), end_ns=150)
+    assert fills(result) == []
 
 
 # Auction prices -------------------------------------------------------------------------------
@@ -607,6 +619,15 @@ def test_a_halt_is_an_auction_with_cancels_and_its_end_uncrosses(engine: Engine)
     assert resting(result) == [(3, 1000, 5), (5, 1000, 1)]
 
 
+def test_cancels_are_allowed_in_a_halt_even_inside_a_no_cancel_window(engine: Engine) -> None:
+    phase = Phase(0, 1000, PhaseKind.CONTINUOUS, no_cancel_from_ns=500)
+    rules = with_fields(HALTING, phases=(phase,))
+    result = run(
+        engine, rules, ask(1060, t=1), cancel(1, 1, t=600), *trade(1050, t=700), cancel(1, 1, t=700), reference=1000
+    )
+    assert reasons(result) == [OK, Reason.NO_CANCEL, OK, OK, OK]
+
+
 def test_orders_rest_whole_after_the_message_that_halts(engine: Engine) -> None:
     # The message that triggers the halt finishes its sweep first.
     result = run(engine, HALTING, ask(1050, 10, t=1), ask(1051, 10, t=1), bid(1052, 30, t=2), reference=1000)
@@ -620,9 +641,10 @@ def test_a_level_fires_once_a_day(engine: Engine) -> None:
 
 
 def test_a_higher_level_uses_up_those_before_it(engine: Engine) -> None:
-    first, second = trade(1080, t=10), trade(1050, t=1200)
+    first = trade(1080, t=10)
     assert halted(engine, *first, probe_t=999)
-    assert not halted(engine, *first, *second, probe_t=1200)
+    assert not halted(engine, *first, *trade(1050, t=1200), probe_t=1200)
+    assert not halted(engine, *first, *trade(1080, t=1200), probe_t=1200)
 
 
 def test_a_halt_of_no_length_lasts_until_the_phase_ends(engine: Engine) -> None:
