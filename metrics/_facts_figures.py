@@ -144,7 +144,7 @@ def _tails(ax: Axes, tables: Tables) -> None:
     ax.set_ylim(bottom=0)
     ax.axvline(3.5, color="#bbbbbb", linewidth=0.8)
     ax.set(title=CURVES["tail_xi"].title, xlabel="tail and share of returns in it", ylabel="xi = 1 / alpha")
-    ax.legend(loc="lower right")
+    ax.legend(loc="best")
 
 
 def _scores(tables: Tables) -> Figure:

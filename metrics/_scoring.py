@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,11 @@ def number(value: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def within(interval: Interval, low: Any, high: Any) -> Interval:
+    """The interval cut to the range that the statistic can take (t intervals do not know it)."""
+    return replace(interval, low=np.clip(interval.low, low, high), high=np.clip(interval.high, low, high))
+
+
 def numbers(values: Iterable[Any]) -> list[float | None]:
     return [number(v) for v in values]
 
@@ -74,6 +79,8 @@ def split_score(
         The frozen floor; not looked at where the floor is a shuffle (``shuffled``).
     n
         Observations on the smaller side.
+    direction
+        ``"higher"`` for a similarity in [0, 1], ``"lower"`` for a distance from 0.
     missing
         Why there is no value, should there be none.
     """
@@ -83,7 +90,8 @@ def split_score(
     if not math.isfinite(found.value):
         return Score(key, None, group, direction, n=n, clusters=units.count, reason=missing)
     floor = number(found.floor) if shuffled else floor
-    ceiling, interval = number(found.ceiling), found.value_interval
+    ceiling = number(found.ceiling)
+    interval = within(found.value_interval, 0.0, 1.0 if direction == "higher" else math.inf)
     gap = found.gap_interval if shuffled else found.ceiling_interval
     informative, reason = _informative(floor, ceiling, gap, direction, shifted=not shuffled)
     normalised = None

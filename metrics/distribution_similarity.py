@@ -19,7 +19,7 @@ from marsbench.stats.wasserstein import cdf_grid, grid_wasserstein, wasserstein
 
 from ._density import add_density, density_table
 from ._quantities import QUANTITIES, Quantity, about, notes
-from ._scoring import Units, number, split_score, split_units
+from ._scoring import Units, number, split_score, split_units, within
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,6 +142,7 @@ def _unscaled(
 ) -> Score:
     """A score that has no floor and no ceiling."""
     found = number(value)
+    interval = within(interval, 0.0, 1.0 if direction == "higher" else np.inf)
     return Score(
         key,
         found,

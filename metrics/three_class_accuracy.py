@@ -18,7 +18,7 @@ from marsbench.stats.windows import codes
 from ._baselines import history_bars, left_out_groups, majority_class, time_of_day_class, value_before_start
 from ._density import add_density, density_table
 from ._quantities import QUANTITIES, Quantity, about, notes, start_minutes
-from ._scoring import number
+from ._scoring import number, within
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,6 +149,7 @@ class ThreeClassAccuracy(Metric):
             return np.stack([accuracy(found), kappa(found), accuracy(found) - accuracy(base)], axis=-1)
 
         interval = cluster_interval(statistics, len(matrix), rng, resamples=self.resamples)
+        interval = within(interval, np.array([0.0, -1.0, -1.0]), np.array([1.0, 1.0, 1.0]))
         value, agreement, gain = statistics(np.ones((1, len(matrix))))[0]
         n = round(float(total.sum()))
         missing = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from marsbench.evidence import TrajectoryPairs
-from marsbench.market.bars import MinuteBars, minute_bars
+from marsbench.market.bars import MinuteBars
 from marsbench.market.orders import FILL, ORDER
 from marsbench.market.rules import MINUTE, NASDAQ, clock
 from marsbench.market.trajectory import BookState, Trajectory
@@ -85,6 +85,3 @@ def pairs(
 def missing(bars: MinuteBars, *names: str) -> MinuteBars:
     """The same bars without these quantities."""
     return replace(bars, **{name: np.full_like(getattr(bars, name), np.nan) for name in names})
-
-
-__all__ = ["OPEN", "bars_of", "empty_trajectory", "minute_bars", "missing", "pairs"]

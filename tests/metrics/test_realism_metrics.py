@@ -308,3 +308,13 @@ def test_the_metrics_run_on_real_orders_and_persistence_comes_from_the_history()
         np.testing.assert_allclose(value_before_start(quantity, before)[:3], expected)
     for metric in SMALL:
         assert metric.evaluate(evidence, rng).scores
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=IDS)
+def test_intervals_stay_in_the_range_that_a_score_can_take(metric):
+    rng = np.random.default_rng(15)
+    evidence = pairs(market(5, rng), rollouts(5, 2, rng), per_day=5, single_day=True)
+    for score in metric.evaluate(evidence, rng).scores:
+        if score.ci_low is not None:
+            assert 0 <= score.ci_low <= score.ci_high
+            assert score.direction == "lower" or score.ci_high <= 1
