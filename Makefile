@@ -37,7 +37,7 @@ test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 bench: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -o addopts= tests/benchmarks --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds
+	$(BIN)/python -m pytest -o addopts= -o python_files='bench_*.py' tests/benchmarks -s --benchmark-timer=time.process_time --benchmark-columns=min,median,rounds
 
 soak: $(VENV)/.ready-dev
 	$(BIN)/python tests/soak.py --messages $(MESSAGES) --seed $(SEED)

@@ -20,8 +20,13 @@ The semantics are those of ``marsbench.market.rules``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from marsbench.market.orders import AUCTION, NO_PRICE, Flag, Kind, Reason
 from marsbench.market.rules import PhaseKind, SelfTrade, Tie
@@ -95,6 +100,22 @@ SELF_ALLOW, SELF_RESTING = int(SelfTrade.ALLOW), int(SelfTrade.CANCEL_RESTING)
 TIE_MIDDLE, PHASE_AUCTION = int(Tie.MIDDLE), int(PhaseKind.AUCTION)
 
 kernel = njit(cache=True, _nrt=False, error_model="numpy")
+
+
+@intrinsic
+def _prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of ``array.flat[index]`` ahead of its use."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        shape = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        address = builder.bitcast(builder.gep(data, [args[1]]), pointer)
+        builder.call(function, [address, word(0), word(3), word(1)])  # for reading, keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
 
 
 # --- ids ------------------------------------------------------------------------------------------
@@ -686,12 +707,61 @@ def close_phases(
 
 
 @kernel
+def _prefetch_book(head, table, b, cap_table, order_id):
+    """First stage: the scalars of a book, and where an id would be in its table."""
+    for word in range(0, HEAD, 8):
+        _prefetch(head, b * HEAD + word)
+    if order_id != 0:
+        _prefetch(table, b * cap_table + _slot(order_id, cap_table - 1))
+
+
+@kernel
+def _prefetch_orders(head, nodes, keys, slots, table, b, cap_nodes, cap_levels, cap_table, order_id):
+    """Second stage: both touches, the node that a new order would take, the order that an id names."""
+    for side in range(2):
+        best = (b * 2 + side) * cap_levels + head[b, N_ASK + side] - 1
+        _prefetch(keys, best)
+        _prefetch(slots, best)
+    node = head[b, FREE_NODE] if head[b, FREE_NODE] >= 0 else head[b, USED_NODES]
+    _prefetch(nodes, b * cap_nodes + node)
+    if order_id != 0:
+        named = table[b * cap_table + _slot(order_id, cap_table - 1)]
+        if named >= 0:
+            _prefetch(nodes, b * cap_nodes + named)
+
+
+@kernel
+def _prefetch_levels(head, nodes, levels, slots, b, cap_nodes, cap_levels, table, cap_table, order_id):
+    """Third stage: the best level of each side, and that of the named order."""
+    for side in range(2):
+        n = head[b, N_ASK + side]
+        if n > 0:
+            _prefetch(levels, b * cap_levels + slots[(b * 2 + side) * cap_levels + n - 1])
+    if order_id != 0:
+        named = table[b * cap_table + _slot(order_id, cap_table - 1)]
+        if named >= 0:
+            _prefetch(levels, b * cap_levels + nodes[b * cap_nodes + named].level)
+
+
+@kernel
 def submit_batch(
     head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table,
     rules, rows, orders, first, reasons, traded, fills, fill_rows,
 ):  # fmt: skip
     """Send ``orders[k]`` to book ``rows[k]`` for all k >= first; ids are written into the orders."""
-    for k in range(first, len(orders)):
+    count = len(orders)
+    for k in range(first, count):
+        # Consecutive messages go to different books, whose memory is cold: fetch three steps ahead.
+        if k + 9 < count:
+            _prefetch_book(head, table, rows[k + 9], cap_table, orders[k + 9].order_id)
+        if k + 6 < count:
+            _prefetch_orders(
+                head, nodes, keys, slots, table, rows[k + 6], cap_nodes, cap_levels, cap_table, orders[k + 6].order_id
+            )
+        if k + 3 < count:
+            _prefetch_levels(
+                head, nodes, levels, slots, rows[k + 3], cap_nodes, cap_levels, table, cap_table, orders[k + 3].order_id
+            )
         b = rows[k]
         if _no_room(head, b, cap_nodes, cap_levels):
             return GROW_BOOK, k

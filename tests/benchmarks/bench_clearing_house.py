@@ -74,7 +74,7 @@ def test_replay_of_a_real_day_with_ten_levels(benchmark: Any, file: str) -> None
         pytest.skip(f"{file} is not in {DATA} (set MARSBENCH_DATA)")
     from marsbench.data.sources import read
 
-    day = read(DATA / file)
+    day = read(DATA / file).trajectory()
     benchmark.pedantic(lambda: replay(day.rules, day.book, day.orders, levels=10), rounds=9, warmup_rounds=3)
     per_message(benchmark, len(day.orders))
 
@@ -121,7 +121,7 @@ def test_fork_of_600519s_midday_book(benchmark: Any) -> None:
         pytest.skip(f"{path.name} is not in {DATA} (set MARSBENCH_DATA)")
     from marsbench.data.sources import read
 
-    day = read(path)
+    day = read(path).trajectory()
     house = ClearingHouse(day.rules, BOOKS)
     house.load(0, cut(day, clock("11:30"), clock("11:30")).book)
     fork_time(benchmark, house)
