@@ -1,9 +1,10 @@
 """Playing recorded order flow again on another book: what bootstrap, other-day and two controls share.
 
-Recorded messages keep their recorded waiting times. Their prices are re-anchored: an aggressive
-order keeps how far its limit reaches beyond the opposite best quote, a resting order or a cancel its
-distance from its own best quote; an improving order that would cross a narrower spread stops one tick
-inside of it. A cancel takes the market's order nearest to where it points.
+Recorded messages keep their recorded waiting times and sizes. Their prices are re-anchored to the book
+that they meet: an aggressive order keeps how far its limit reaches beyond the opposite best quote, a
+resting order its distance from the opposite best quote, a cancel its distance from its own best quote, and takes the
+market's order nearest to there. With resting orders anchored to their own best quote instead, orders
+that improve a wide spread pile up in a narrow one and the spread collapses.
 """
 
 from __future__ import annotations
@@ -145,16 +146,13 @@ class RecordedSession(Session):
         ask, bid = book.quotes_ticks
         up = here["side"] == Kind.ASK
         aggressive, cancel = here["action"] == Action.AGGRESSIVE, here["action"] == Action.CANCEL
-        beyond = np.minimum(here["from_opposite"], 0)
-        price = np.where(
-            aggressive,
-            np.where(up, bid + beyond, ask - beyond),
-            np.where(up, np.maximum(ask + here["from_own"], bid + 1), np.minimum(bid - here["from_own"], ask - 1)),
-        )
-        if cancel.any():
-            at = np.flatnonzero(cancel)
-            found, _ = book.of(at).nearest_owned(here["side"][at], price[at], np.full(len(at), _ANYWHERE))
-            price[at] = found
+        away = np.where(aggressive, np.minimum(here["from_opposite"], 0), np.maximum(here["from_opposite"], 1))
+        price = np.where(up, bid + away, ask - away)
+        at = np.flatnonzero(cancel)
+        if len(at):
+            own = here["from_own"][at]
+            target = np.where(up[at], ask[at] + own, bid[at] - own)
+            price[at], _ = book.of(at).nearest_owned(here["side"][at], target, np.full(len(at), _ANYWHERE))
         low, high = book.limits_ticks
         sent = price != NO_PRICE
         out = np.zeros(len(rows), ORDER)
