@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from marsbench.market.clearing_house import BookView, ClearingHouse, Events
@@ -147,25 +148,79 @@ def calibrate(trajectories: Sequence[Trajectory]) -> Rates:
 
 
 class _Tables:
-    """The rates of one instrument as arrays."""
+    """The rates of I instruments as arrays that compiled code reads, padded to equal lengths."""
 
-    def __init__(self, rates: Rates) -> None:
-        self.base = np.array([rates.limit_rate] * 2 + [rates.market_rate] * 2)
-        self.edges = np.array(rates.cancel_edges_ticks, np.int64)
-        self.theta = np.array(rates.cancel_rate) / rates.mean_size_shares
-        self.laws = {
-            name: (law.cumulative(), {k: np.array(v, np.int64) for k, v in law.values.items()})
-            for name, law in (
-                ("distance", rates.limit_distance),
-                ("size", rates.limit_size),
-                ("market", rates.market_order),
-            )
-        }
+    def __init__(self, rates: Sequence[Rates]) -> None:
+        bins = max(len(r.cancel_rate) for r in rates)
+        far = max(r.cancel_edges_ticks[-1] for r in rates) + 1
+        self.base = np.array([[r.limit_rate] * 2 + [r.market_rate] * 2 for r in rates])
+        """``[I, 4]``: limit ask, limit bid, market ask, market bid."""
+        self.edges = np.array([_padded(r.cancel_edges_ticks, bins + 1, far) for r in rates], np.int64)
+        """``[I, J + 1]``."""
+        self.theta = np.array([_padded(np.array(r.cancel_rate) / r.mean_size_shares, bins, 0.0) for r in rates])
+        """``[I, J]``, per share."""
+        self.distance = _stacked([r.limit_distance for r in rates])
+        self.size = _stacked([r.limit_size for r in rates])
+        self.market = _stacked([r.market_order for r in rates])
 
-    def draw(self, law: str, uniform: NDArray[np.float64]) -> dict[str, NDArray[np.int64]]:
-        cumulative, columns = self.laws[law]
-        at = np.minimum(np.searchsorted(cumulative, uniform, side="right"), len(cumulative) - 1)
-        return {name: values[at] for name, values in columns.items()}
+
+def _padded(values: Any, length: int, fill: float) -> NDArray[Any]:
+    return np.append(values, np.full(length - len(values), fill))
+
+
+def _stacked(laws: Sequence[Law]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Cumulative weights ``[I, N]`` and values ``[I, columns, N]``."""
+    longest = max(len(law.weights) for law in laws)
+    cumulative = np.array([_padded(law.cumulative(), longest, 1.0) for law in laws])
+    values = np.array([[_padded(column, longest, column[-1]) for column in law.values.values()] for law in laws])
+    return cumulative, values.astype(np.int64)
+
+
+@njit(cache=True)
+def _waits(volume, theta, base, kind, hazard, rates, waits):  # type: ignore[no-untyped-def]
+    """Rates ``[k, 4 + 2 J]`` of every event on each book, and seconds until the hazard is used up."""
+    bins = theta.shape[1]
+    for k in range(len(kind)):
+        total = 0.0
+        for j in range(4):
+            rates[k, j] = base[kind[k], j]
+            total += rates[k, j]
+        for side in range(2):
+            for j in range(bins):
+                rate = volume[k, side, j] * theta[kind[k], j]
+                rates[k, 4 + side * bins + j] = rate
+                total += rate
+        waits[k] = hazard[k] / total
+
+
+@njit(cache=True)
+def _choose(rates, draws, kind, ask, bid, distance, size, market, out, cancelled):  # type: ignore[no-untyped-def]
+    """Draw what happens: new orders go into ``out``, for cancels ``cancelled[k]`` is side * J + bin, else -1."""
+    for k in range(len(kind)):
+        i = kind[k]
+        total = 0.0
+        for j in range(rates.shape[1]):
+            total += rates[k, j]
+        target, passed, event = draws[k, 0] * total, 0.0, 0
+        while event < rates.shape[1] - 1 and passed + rates[k, event] < target:
+            passed += rates[k, event]
+            event += 1
+        cancelled[k] = event - 4 if event >= 4 else -1
+        if event >= 4:
+            continue
+        side = event % 2
+        if event < 2:
+            at = min(np.searchsorted(distance[0][i], draws[k, 1], side="right"), distance[0].shape[1] - 1)
+            away = distance[1][i, 0, at]
+            at = min(np.searchsorted(size[0][i], draws[k, 2], side="right"), size[0].shape[1] - 1)
+            shares, ioc = size[1][i, 0, at], 0
+        else:
+            at = min(np.searchsorted(market[0][i], draws[k, 1], side="right"), market[0].shape[1] - 1)
+            shares, away, ioc = market[1][i, 0, at], -market[1][i, 1, at], market[1][i, 2, at]
+        out[k].kind = side
+        out[k].price_ticks = bid[k] + away if side == 0 else ask[k] - away
+        out[k].size_shares = shares
+        out[k].flags = ioc
 
 
 class ZeroIntelligenceSession(Session):
@@ -176,14 +231,9 @@ class ZeroIntelligenceSession(Session):
     exact for a state-dependent Poisson process, without a second draw.
     """
 
-    def __init__(self, tables: list[_Tables], kinds: NDArray[np.int64], streams: Streams) -> None:
+    def __init__(self, tables: _Tables, kinds: NDArray[np.int64], streams: Streams) -> None:
         self.tables, self.kind, self.streams = tables, kinds, streams
-        rows = len(kinds)
-        bins = max(len(t.theta) for t in tables)
-        far = max(int(t.edges[-1]) for t in tables) + 1
-        self.edges = np.array([np.append(t.edges, np.full(bins + 1 - len(t.edges), far)) for t in tables], np.int64)
-        self.theta = np.array([np.append(t.theta, np.zeros(bins - len(t.theta))) for t in tables])
-        self.base = np.array([t.base for t in tables])
+        rows, bins = len(kinds), tables.theta.shape[1]
         self.now = np.zeros(rows, np.int64)
         """Up to when the hazard has been subtracted."""
         self.index = np.full(rows, -1, np.int64)
@@ -200,54 +250,32 @@ class ZeroIntelligenceSession(Session):
             self.fresh[new] = False
         kind = self.kind[rows]
         ask, bid = book.quotes_ticks
-        self.now[rows] = book.now_ns
-        self.volume[rows] = book.volume_by_distance(np.stack([bid, ask], 1), self.edges[kind])
-        self.rates[rows, :4] = self.base[kind]
-        self.rates[rows, 4:] = (self.volume[rows] * self.theta[kind][:, None, :]).reshape(len(rows), -1)
-        wait = self.hazard[rows] / self.rates[rows].sum(axis=1)
-        return np.where(wait < 1e6, book.now_ns + np.maximum(wait * SECOND, 1.0).astype(np.int64), NEVER)
+        volume = book.volume_by_distance(np.stack([bid, ask], 1), self.tables.edges[kind])
+        rates, waits = np.empty((len(rows), self.rates.shape[1])), np.empty(len(rows))
+        _waits(volume, self.tables.theta, self.tables.base, kind, self.hazard[rows], rates, waits)
+        self.now[rows], self.volume[rows], self.rates[rows] = book.now_ns, volume, rates
+        return np.where(waits < 1e6, book.now_ns + np.maximum(waits * SECOND, 1.0).astype(np.int64), NEVER)
 
     def decide(self, rows: Rows, book: BookView) -> RowOrders:
         self.fresh[rows] = True
         draws = self.streams.uniforms(rows, self.index[rows], SIZE, 4)
-        cumulative = np.cumsum(self.rates[rows], axis=1)
-        event = (cumulative < draws[:, :1] * cumulative[:, -1:]).sum(axis=1)
-        out = np.zeros(len(rows), ORDER)
+        out, cancelled = np.zeros(len(rows), ORDER), np.empty(len(rows), np.int64)
         ask, bid = book.quotes_ticks
-        for number, table in enumerate(self.tables):
-            mine = self.kind[rows] == number
-            for action, choice in ((self._limit, event < 2), (self._market, (event >= 2) & (event < 4))):
-                pick = np.flatnonzero(mine & choice)
-                if len(pick):
-                    action(table, out, pick, event[pick] % 2, ask[pick], bid[pick], draws[pick])
-        self._cancel(out, rows, np.flatnonzero(event >= 4), event, book, draws)
+        t = self.tables
+        _choose(self.rates[rows], draws, self.kind[rows], ask, bid, t.distance, t.size, t.market, out, cancelled)
+        self._cancel(out, rows, np.flatnonzero(cancelled >= 0), cancelled, book, draws)
         low, high = book.limits_ticks
         out["price_ticks"] = np.clip(out["price_ticks"], np.maximum(low, 1), high)
         sent = out["size_shares"] > 0
         return RowOrders(rows[sent], out[sent])
 
-    @staticmethod
-    def _limit(t: _Tables, out: Any, pick: Any, side: Any, ask: Any, bid: Any, draws: Any) -> None:
-        distance = t.draw("distance", draws[:, 1])["ticks"]
-        out["kind"][pick] = side
-        out["price_ticks"][pick] = np.where(side == Kind.ASK, bid + distance, ask - distance)
-        out["size_shares"][pick] = t.draw("size", draws[:, 2])["shares"]
-
-    @staticmethod
-    def _market(t: _Tables, out: Any, pick: Any, side: Any, ask: Any, bid: Any, draws: Any) -> None:
-        order = t.draw("market", draws[:, 1])
-        out["kind"][pick] = side
-        out["price_ticks"][pick] = np.where(side == Kind.ASK, bid - order["ticks"], ask + order["ticks"])
-        out["size_shares"][pick] = order["shares"]
-        out["flags"][pick] = np.where(order["ioc"] > 0, int(Flag.IOC), 0)
-
-    def _cancel(self, out: Any, rows: Rows, pick: Any, event: Any, book: BookView, draws: Any) -> None:
+    def _cancel(self, out: Any, rows: Rows, pick: Any, cancelled: Any, book: BookView, draws: Any) -> None:
+        """Cancel the newest order of a level that is drawn in proportion to its volume within the bin."""
         if len(pick) == 0:
             return
-        bins = self.theta.shape[1]
-        side, where = np.divmod(event[pick] - 4, bins)
+        side, where = np.divmod(cancelled[pick], self.tables.theta.shape[1])
         row = rows[pick]
-        edges = self.edges[self.kind[row]]
+        edges = self.tables.edges[self.kind[row]]
         k = np.arange(len(pick))
         ask, bid = (q[pick] for q in book.quotes_ticks)
         target = draws[pick, 3] * self.volume[row, side, where]
@@ -306,4 +334,4 @@ class ZeroIntelligence(SessionGenerator):
         names = sorted({s.instrument for s in starts})
         kinds = np.repeat([names.index(s.instrument) for s in starts], rollouts).astype(np.int64)
         streams = Streams.of(key, [s.uid for s in starts], rollouts)
-        return ZeroIntelligenceSession([_Tables(self.rates[n]) for n in names], kinds, streams)
+        return ZeroIntelligenceSession(_Tables([self.rates[n] for n in names]), kinds, streams)

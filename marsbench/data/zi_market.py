@@ -47,16 +47,26 @@ class Profile:
     cancel_near: float
     """Cancellation rate of a resting order at distance 1 ..."""
     cancel_far: float
-    """... and at the largest distance, falling in between with the distance's square root."""
+    """... and at the largest, falling in between with the square root of the distance."""
     lots: tuple[float, ...]
     """Weights of sizes of 1, 2, 3, ... lots, for limit and market orders alike."""
 
     def distances(self) -> NDArray[np.int64]:
         return np.arange(1, self.depth + 1)
 
+    def cancel_edges(self) -> NDArray[np.int64]:
+        """Bins of distance with one cancellation rate each: single ticks near the touch, wider behind."""
+        edges = [1, 2, 3, 5, 9, 17, 33, 65, 129]
+        return np.array([*(e for e in edges if e <= self.depth), self.depth * 8], np.int64)
+
     def cancel_rates(self) -> NDArray[np.float64]:
-        share = (np.sqrt(self.distances()) - 1) / max(np.sqrt(self.depth) - 1, 1.0)
+        """Rate of each bin, at its near edge."""
+        share = (np.sqrt(self.cancel_edges()[:-1]) - 1) / max(np.sqrt(self.depth) - 1, 1.0)
         return np.asarray(self.cancel_near + (self.cancel_far - self.cancel_near) * share)
+
+    def cancel_rate_at(self, distance: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Rate at each distance in ticks."""
+        return self.cancel_rates()[np.searchsorted(self.cancel_edges(), distance, side="right") - 1]
 
     def weights(self) -> NDArray[np.float64]:
         raw = 1.0 / np.power(self.distances(), self.alpha)
@@ -85,7 +95,7 @@ def published_rates(profile: Profile) -> dict[str, Any]:
         "limit_size": {"values": {"shares": sizes}, "weights": list(profile.lots)},
         "market_rate": profile.market_rate,
         "market_order": {"values": {"shares": sizes, "ticks": zeros, "ioc": zeros}, "weights": list(profile.lots)},
-        "cancel_edges_ticks": [*profile.distances().tolist(), profile.depth * 8],
+        "cancel_edges_ticks": profile.cancel_edges().tolist(),
         "cancel_rate": profile.cancel_rates().tolist(),
         "mean_size_shares": profile.mean_size_shares(),
     }
@@ -93,7 +103,7 @@ def published_rates(profile: Profile) -> dict[str, Any]:
 
 def opening_book(profile: Profile, start: Start) -> BookState:
     """Queues in the stationary state of the model away from the touch, Poisson(lambda / theta) orders."""
-    mean = profile.limit_rate * profile.weights() / profile.cancel_rates()
+    mean = profile.limit_rate * profile.weights() / profile.cancel_rate_at(profile.distances())
     streams = Streams.of(SEED, [start.uid], 1)
     rows = []
     for side in (Kind.ASK, Kind.BID):
