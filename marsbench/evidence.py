@@ -64,17 +64,17 @@ class TrajectoryPairs(Evidence):
     @cached_property
     def replay_bars(self) -> MinuteBars:
         """One-minute bars of replay, stacked ``[S, ...]``; computed once for all metrics."""
-        return MinuteBars.stack([minute_bars(t, last_trade_ticks=s.book.last_trade_ticks) for s, t in zip(self.starts, self.replay, strict=True)])
+        return MinuteBars.stack([_bars(s, t) for s, t in zip(self.starts, self.replay, strict=True)])
 
     @cached_property
     def simulated_bars(self) -> MinuteBars:
         """One-minute bars of the simulations, stacked ``[S, R, ...]``; computed once for all metrics."""
-        return MinuteBars.stack(
-            [
-                MinuteBars.stack([minute_bars(t, last_trade_ticks=s.book.last_trade_ticks) for t in row])
-                for s, row in zip(self.starts, self.simulated, strict=True)
-            ]
-        )
+        rows = zip(self.starts, self.simulated, strict=True)
+        return MinuteBars.stack([MinuteBars.stack([_bars(s, t) for t in row]) for s, row in rows])
+
+
+def _bars(start: Start, trajectory: Trajectory) -> MinuteBars:
+    return minute_bars(trajectory, last_trade_ticks=start.book.last_trade_ticks)
 
 
 class Metric(ABC):

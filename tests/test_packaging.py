@@ -55,8 +55,8 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
 
 def test_the_wheel_runs_in_a_foreign_folder_with_its_own_metrics_and_tasks(wheel: Path, tmp_path: Path) -> None:
     prefix, work = tmp_path / "prefix", tmp_path / "work"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(prefix), str(wheel)]
-    subprocess.run(install, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(prefix), str(wheel)], check=True, capture_output=True)
     for name in PLUGINS:
         (work / name).mkdir(parents=True)
         (work / name / "__init__.py").write_text("raise RuntimeError('the wrong package was imported')\n")
@@ -68,7 +68,8 @@ def test_the_wheel_runs_in_a_foreign_folder_with_its_own_metrics_and_tasks(wheel
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = [sys.executable, "-c", "import marsbench.metrics, marsbench; print(marsbench.__file__, marsbench.metrics.__file__)"]
+    show = "import marsbench.metrics, marsbench; print(marsbench.__file__, marsbench.metrics.__file__)"
+    where = [sys.executable, "-c", show]
     found = subprocess.run(where, cwd=work, env=env, capture_output=True, text=True, check=True).stdout
     assert found.count(str(prefix)) == 2
     for kind in PLUGINS:

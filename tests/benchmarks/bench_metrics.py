@@ -8,9 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from marsbench.metrics.distribution_similarity import DistributionSimilarity
-from marsbench.metrics.stylized_facts import StylizedFacts
-from marsbench.metrics.three_class_accuracy import ThreeClassAccuracy
 
 from marsbench.market import bars as bars_module
 from marsbench.market.bars import minute_bars
@@ -18,6 +15,9 @@ from marsbench.market.clearing_house import Snapshots
 from marsbench.market.orders import FILL, ORDER
 from marsbench.market.rules import NASDAQ
 from marsbench.market.trajectory import BookState, Trajectory
+from marsbench.metrics.distribution_similarity import DistributionSimilarity
+from marsbench.metrics.stylized_facts import StylizedFacts
+from marsbench.metrics.three_class_accuracy import ThreeClassAccuracy
 from marsbench.stats import oracles
 from marsbench.stats.autocorrelation import acf
 from marsbench.stats.bootstrap import cluster_interval
