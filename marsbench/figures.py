@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,10 @@ COLOURS = 96
 
 def render(result: Result, cache: Path | None) -> dict[str, bytes]:
     """PNG images of all figures of a result by name (``<metric>/<figure>``); drawn once, then read from ``cache``."""
+    import matplotlib
+
+    if "matplotlib.pyplot" not in sys.modules:
+        matplotlib.use("Agg")  # nothing is shown, and it works outside the main thread
     images: dict[str, bytes] = {}
     names = {m["label"]: m for m in result.task["metrics"]}
     known = registry.names("metrics")

@@ -50,7 +50,7 @@ def with_floors(course: Course, bench: Bench) -> Course:
 def _wanted(course: Course, generator: Any) -> dict[str, Any]:
     """What stored floors must agree with."""
     task = course.task_facts()
-    return rounded(
+    wanted: dict[str, Any] = rounded(
         {
             "dataset": course.dataset.name,
             "content_hash": course.dataset.content_hash,
@@ -60,6 +60,7 @@ def _wanted(course: Course, generator: Any) -> dict[str, Any]:
             "seed": FLOOR_SEED,
         }
     )
+    return wanted
 
 
 def _places(course: Course, bench: Bench) -> list[Path]:

@@ -58,7 +58,7 @@ class Row:
 
     @property
     def orders_per_s(self) -> float | None:
-        rates = [r.cost["orders_per_s"] for r in self.results if r.cost.get("orders_per_s")]
+        rates = [r.cost["orders_per_s"] for r in self.results if r.status == "done" and r.cost.get("orders_per_s")]
         return sum(rates) / len(rates) if rates else None
 
 

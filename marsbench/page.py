@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -20,6 +21,9 @@ from marsbench.scores import Score
 
 LOW, HIGH = -0.25, 1.15
 """Ends of the scale on which normalised values are drawn; what lies outside is drawn at the end and marked."""
+
+LISTED = 6
+"""So many periods are printed."""
 
 GROUP_WORDS = {
     "facts": "stylized facts",
@@ -73,7 +77,7 @@ def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(short=short, at=position, rate=rate)
+    environment.filters.update(short=short, at=position, rate=rate, breakable=breakable)
     return environment.from_string(files("marsbench").joinpath("leaderboard.html").read_text())
 
 
@@ -84,6 +88,13 @@ def short(value: Any, digits: int = 4) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"{value:.{digits}g}".replace("-", "−")  # a true minus sign
     return str(value)
+
+
+def breakable(key: str) -> Any:
+    """A score key that may be broken after its dots and underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(key))))  # escaped first: only our own tag is markup
 
 
 def rate(value: float | None) -> str:
@@ -161,7 +172,7 @@ def _remark(board: Leaderboard, score: Score) -> dict[str, Any]:
 
 def _result(result: Result) -> dict[str, Any]:
     cost = result.cost
-    facts = {
+    facts: dict[str, str | None] = {
         "unit": result.unit,
         "status": result.status + (f": {result.reason}" if result.reason else ""),
         "command": result.command,
@@ -174,11 +185,9 @@ def _result(result: Result) -> dict[str, Any]:
     }
     if result.artifact:
         seen = result.artifact["trained_on"]
-        more = f" and {seen['periods'] - len(seen['list'])} more" if seen["periods"] > len(seen["list"]) else ""
+        more = f" and {seen['periods'] - LISTED} more" if seen["periods"] > LISTED else ""
         facts["artifact"] = result.artifact["content_hash"][:16]
-        facts["trained on"] = f"{seen['periods']} periods: {'; '.join(seen['list'][:6])}" + (more or "")
-        if len(seen["list"]) > 6 and not more:
-            facts["trained on"] += f" and {len(seen['list']) - 6} more"
+        facts["trained on"] = f"{seen['periods']} periods: {'; '.join(seen['list'][:LISTED])}{more}"
     return {
         "facts": {k: v for k, v in facts.items() if v},
         "notes": [n for o in result.outcomes.values() for n in o.notes],
@@ -191,7 +200,7 @@ def _matrix(board: Leaderboard) -> list[dict[str, Any]]:
     for key in all_keys(board):
         shared = any_score(board, key)
         state = _remark(board, shared)["state"] if shared.value is not None else "plain"
-        values = []
+        values: list[dict[str, Any]] = []
         for row in board.rows:
             score = row.scores.get(key)
             if score is None:
@@ -241,7 +250,8 @@ def _provenance(board: Leaderboard) -> dict[str, Any]:
     return {
         "data set": f"{head.dataset['name']} version {head.dataset['version']}: {head.dataset['summary']}",
         "data hash": head.dataset["content_hash"],
-        "test periods": "; ".join(head.dataset["test"][:6]) + (" ..." if len(head.dataset["test"]) > 6 else ""),
+        "test periods": "; ".join(head.dataset["test"][:LISTED])
+        + (" ..." if len(head.dataset["test"]) > LISTED else ""),
         "tasks": "; ".join(sorted({f"{r.task['label']} version {r.task['version']}" for r in results})),
         "metrics": "; ".join(
             sorted({f"{m['label']} version {m['version']}" for r in results for m in r.task["metrics"]})

@@ -78,7 +78,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON-like form, rounded."""
-        return rounded(
+        values: dict[str, Any] = rounded(
             {
                 "format": FORMAT,
                 "status": self.status,
@@ -103,6 +103,7 @@ class Result:
                 "tables": {m: o.tables for m, o in self.outcomes.items()},
             }
         )
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, path: Path | None = None) -> Self:

@@ -135,9 +135,11 @@ class Rollouts:
             return None
         try:
             return load_all(path)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # a damaged file can make its reader raise anything
             if self.mode == "stored":
-                raise
+                raise ValueError(
+                    f"{path}: stored trajectories are damaged; `marsbench run` makes them again"
+                ) from error
             self.say(f"stored trajectories are damaged, set aside as {set_aside(path).name}, simulated again: {error}")
             return None
 

@@ -189,10 +189,13 @@ def _command(plan: Suite, verb: str) -> str:
 
 def _with_results(folder: Path, plan: Suite) -> list[Entrant]:
     """The generators that have results of this plan's data sets and tasks."""
+    from marsbench.data.catalogue import open_dataset
+
+    names = {open_dataset(name).name for name in plan.datasets}
     found: dict[str, Entrant] = {}
     for path in results.paths(folder):
         result = results.read(path)
-        if result.dataset["name"] in plan.datasets and result.task["label"] in plan.tasks:
+        if result.dataset["name"] in names and result.task["label"] in plan.tasks:
             found[result.generator["label"]] = Entrant.of(
                 {"spec": result.generator["spec"], "label": result.generator["label"]}
             )
@@ -233,8 +236,8 @@ def _units(plan: Suite, bench: Bench) -> Iterator[_Unit]:
 
     for entrant in plan.generators:
         make(entrant)  # a wrong name or parameter is an error now, not after hours
-    datasets = {name: open_dataset(name) for name in plan.datasets}
     entrants = {spec: plan.generators or visible(registry.task(spec).kinds) for spec in plan.tasks}
+    datasets = {name: open_dataset(name) for name in plan.datasets}  # last: it may have to build one
     total = len(datasets) * len(plan.seeds) * sum(map(len, entrants.values()))
     with progress.bar(total=total, desc="units", unit="unit") as units:
         for dataset in datasets.values():

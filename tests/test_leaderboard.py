@@ -1,0 +1,198 @@
+"""The ranking is what METHODS say, and neither mixes what differs nor flatters what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from example_results import changed, failed, not_applicable, result, score
+from marsbench import leaderboard, results
+from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, build, load
+from marsbench.leaderboard_text import to_json, to_markdown, to_table
+from marsbench.ranking import IncomparableError, MissingError, interquartile_mean
+from marsbench.results import Result
+
+
+@pytest.mark.parametrize("n", [4, 8, 40])
+def test_the_interquartile_mean_is_the_trimmed_mean_where_quarters_are_whole(n: int) -> None:
+    values = np.random.default_rng(n).standard_normal(n).tolist()
+    assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25))
+
+
+def test_the_interquartile_mean_weights_fractions_and_ignores_outliers() -> None:
+    assert interquartile_mean([7.0]) == 7.0
+    assert interquartile_mean([1.0, 3.0]) == 2.0
+    assert interquartile_mean([0.0, 1.0, 5.0]) == pytest.approx((0.25 * 0 + 1 * 1 + 0.25 * 5) / 1.5)
+    assert interquartile_mean([1.0, 2.0, 3.0, 1e9]) == 2.5
+    with pytest.raises(ValueError, match="of nothing"):
+        interquartile_mean([])
+
+
+def test_groups_are_interquartile_means_and_the_overall_is_their_plain_mean() -> None:
+    scores = (
+        score("facts.a", "facts", 0.0),
+        score("facts.b", "facts", 0.4),
+        score("similarity.a", "distributions", 1.0),
+        score("similarity.noise", "distributions", None, value=0.7, informative=False, reason=None),
+        score("validity.rejected", "validity", None, value=0.01, direction="lower", floor=0.05, reason=None),
+    )
+    board = build([result("one", scores=scores)])
+    (row,) = board.rows
+    assert row.groups == {"facts": pytest.approx(0.2), "distributions": pytest.approx(1.0)}
+    assert row.overall == pytest.approx(0.6)
+    assert board.left_out == ("similarity.noise",)
+    assert set(board.keys) == {"facts.a", "facts.b", "similarity.a"}
+
+
+def test_generators_are_ranked_best_first_and_seeds_are_averaged() -> None:
+    seeds = [result("good", level=0.8, seed=s, scores=(score("facts.a", "facts", 0.7 + 0.2 * s),)) for s in (0, 1)]
+    bad = [result("bad", seed=s, scores=(score("facts.a", "facts", 0.1),)) for s in (0, 1)]
+    board = build([*bad, *seeds])
+    assert [(r.label, r.rank, r.overall) for r in board.rows] == [
+        ("good", 1, pytest.approx(0.8)),
+        ("bad", 2, pytest.approx(0.1)),
+    ]
+    assert board.rows[0].scores["facts.a"].ci_method == "t over 24 days; ends averaged over 2 seeds"
+
+
+Change = Callable[[Result], Result]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda r: changed(r, "task", version=2), "task version"),
+        (lambda r: changed(r, "task", parameters={"minutes": 5}), "task parameters"),
+        (lambda r: changed(r, "task", metrics=[{**r.task["metrics"][0], "version": 2}]), "metrics"),
+        (lambda r: changed(r, "dataset", content_hash="ff" * 32), "data hash"),
+        (lambda r: changed(r, "floors", hash="99" * 32), "floors"),
+        (lambda r: changed(changed(r, "task", starts=8), "task", starts=8), "number of starts"),
+        (lambda r: replace(r, limit=8), "limit"),
+    ],
+    ids=["task", "parameters", "metrics", "data", "floors", "starts", "limit"],
+)
+def test_incomparable_results_are_refused_and_named(change: Change, what: str) -> None:
+    with pytest.raises(IncomparableError, match=rf"differ in .*{what}.*alpha.*beta") as caught:
+        build([result("alpha"), change(result("beta"))])
+    assert "marsbench run" in str(caught.value)
+
+
+def test_two_versions_of_a_generator_are_not_averaged() -> None:
+    with pytest.raises(IncomparableError, match=r"results of generator alpha .* differ in version"):
+        build([result("alpha"), changed(result("alpha", seed=1), "generator", version=2)])
+
+
+def test_results_of_several_data_sets_are_refused() -> None:
+    with pytest.raises(ValueError, match="several data sets"):
+        build([result("alpha"), changed(result("beta"), "dataset", name="another")])
+
+
+def _lacking(kind: str) -> list[Result]:
+    good = result("good")
+    if kind == "failed":
+        return [good, failed("bad")]
+    if kind == "seed":
+        return [good, result("good", seed=1), result("bad")]
+    gone = tuple(
+        replace(s, value=None, normalised=None, ci_low=None, ci_high=None, reason="no trade")
+        for s in good.scores.values()
+    )
+    rest = list(result("bad").scores.values())
+    return [good, result("bad", scores=(gone[0], *rest[1:]))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("failed", r"realism with seed 0 failed \(ValueError: no orders\)"),
+        ("seed", "no result of realism with seed 1"),
+        ("score", r"score facts.absence_of_autocorrelation \(no trade\)"),
+    ],
+)
+def test_what_is_missing_is_an_error_or_leaves_the_generator_unranked(kind: str, why: str) -> None:
+    with pytest.raises(MissingError, match=f"bad: missing: {why}"):
+        build(_lacking(kind))
+    board = build(_lacking(kind), missing="drop")
+    assert [(r.label, r.rank) for r in board.rows] == [("good", 1), ("bad", None)]
+    assert f"unranked bad: missing: {why}".replace("\\", "") in to_table(board)
+
+
+def test_not_applicable_is_said_and_never_blank() -> None:
+    board = build([result("alpha"), not_applicable("forecaster")])
+    row = board.rows[-1]
+    assert set(row.groups.values()) == {NOT_APPLICABLE}
+    assert row.rank is None
+    assert to_table(board).count(NOT_APPLICABLE) == 4
+    assert f"| {NOT_APPLICABLE} |" in to_markdown(board)
+
+
+def test_a_generator_that_fails_validity_is_listed_unranked() -> None:
+    def with_rejections(label: str, rate: float) -> Result:
+        extra = score("validity.rejected", "validity", None, value=rate, direction="lower", floor=0.05, reason=None)
+        return result(label, scores=(*result(label).scores.values(), replace(extra, informative=None)))
+
+    board = build([with_rejections("clean", 0.01), with_rejections("messy", 0.2)])
+    assert [(r.label, r.rank) for r in board.rows] == [("clean", 1), ("messy", None)]
+    assert board.rows[1].unranked == "validity.rejected is 0.2, above the limit 0.05"
+
+
+def test_controls_are_hidden_unless_asked_for() -> None:
+    control = changed(result("control-copy"), "generator", hidden=True)
+    assert [r.label for r in build([result("alpha"), control]).rows] == ["alpha"]
+    assert len(build([result("alpha"), control], controls=True).rows) == 2
+    with pytest.raises(ValueError, match="--controls shows them"):
+        build([control])
+
+
+def test_a_single_day_claims_no_significance_and_says_so() -> None:
+    board = build([changed(result("alpha"), "dataset", single_day=True)])
+    for text in (to_table(board), to_markdown(board)):
+        assert "ithin-day inference only" in text
+        assert "no significance between generators is claimed" in text
+    assert WITHIN_DAY not in to_table(build([result("alpha")]))
+
+
+def test_the_overall_has_no_interval_and_the_reason_is_given() -> None:
+    board = build([result("alpha")])
+    assert NO_INTERVAL in to_table(board)
+    assert json.loads(to_json([board]))["leaderboards"][0]["generators"][0]["overall_interval"] is None
+
+
+def test_every_score_stands_with_floor_and_ceiling_in_markdown_and_json() -> None:
+    board = build([result("alpha"), result("a|b", level=0.2)])
+    text = to_markdown(board)
+    for key in board.rows[0].scores:
+        assert f"| {key}* | 1 | 0.4 | 0.9 |" in text
+    assert "a\\|b" in text
+    values = json.loads(to_json([board]))["leaderboards"][0]
+    assert values["generators"][0]["scores"]["facts.leverage"]["floor"] == 0.4
+
+
+def test_it_is_a_pure_function_of_the_files(tmp_path: Path) -> None:
+    made = [result("alpha"), result("beta", level=0.1), result("beta", level=0.1, limit=4)]
+    for one in made:
+        where = {"dataset": "made-up-market", "task": "realism", "generator": one.generator["label"]}
+        results.write(one, results.result_path(tmp_path, **where, seed=0, limit=one.limit))
+    first, second = (to_json(leaderboard.leaderboard(tmp_path)) for _ in range(2))
+    assert first == second
+    assert [len(v) for v in load(tmp_path).values()] == [2]
+    assert [len(v) for v in load(tmp_path, limit=4).values()] == [1]
+    with pytest.raises(FileNotFoundError, match="there are some with no --limit, --limit 4"):
+        load(tmp_path, limit=9)
+    with pytest.raises(FileNotFoundError, match="`marsbench run` makes them"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_damaged_result_is_named_by_the_leaderboard(tmp_path: Path) -> None:
+    where: dict[str, Any] = {"dataset": "d", "task": "t", "generator": "g", "seed": 0}
+    path = results.write(result(), results.result_path(tmp_path, **where))
+    path.write_text("{")
+    with pytest.raises(results.ResultError, match=str(path)):
+        load(tmp_path)
