@@ -30,6 +30,9 @@ class MissingError(ValueError):
 def interquartile_mean(values: Sequence[float]) -> float:
     """Mean of the middle half: the lowest and the highest quarter are left out, fractions weighted.
 
+    >>> interquartile_mean([-9.0, 0.4, 0.6, 1.0])
+    0.5
+
     Raises
     ------
     ValueError

@@ -173,6 +173,11 @@ def _value_text(value: Any) -> str:
 def parse(text: str) -> Spec:
     """Read ``name``, ``name,parameter=value,...`` or ``name:argument``; values are JSON where they can be.
 
+    >>> parse("bootstrap,block_seconds=30").parameters
+    {'block_seconds': 30}
+    >>> parse("files:simulations").argument
+    'simulations'
+
     Raises
     ------
     ValueError

@@ -112,6 +112,9 @@ def orders(
 ) -> NDArray[np.void]:
     """Build an ``ORDER`` array; scalars are broadcast against arrays.
 
+    >>> orders(kind=[Kind.ASK, Kind.BID], price_ticks=[101, 99], size_shares=5)["size_shares"].tolist()
+    [5, 5]
+
     Returns
     -------
     ndarray of ``ORDER``, shape ``[n]``.

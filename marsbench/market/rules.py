@@ -47,7 +47,11 @@ MINUTE = 60 * SECOND
 
 
 def clock(text: str) -> int:
-    """Nanoseconds since midnight of ``"HH:MM"`` or ``"HH:MM:SS"``."""
+    """Nanoseconds since midnight of ``"HH:MM"`` or ``"HH:MM:SS"``.
+
+    >>> clock("09:30") // MINUTE
+    570
+    """
     parts = [int(p) for p in text.split(":")]
     if len(parts) not in (2, 3):
         raise ValueError(f"time of day {text!r}: write HH:MM or HH:MM:SS")
@@ -176,7 +180,11 @@ class MatchingRules:
         return tuple(p for p in self.phases if p.kind == PhaseKind.CONTINUOUS)
 
     def trading_ns(self, time_ns: Any) -> Any:
-        """Nanoseconds of continuous trading up to a clock time: lunch is removed."""
+        """Nanoseconds of continuous trading up to a clock time: lunch is removed.
+
+        >>> int(SSE_A_SHARE.trading_ns(clock("13:05"))) // MINUTE
+        125
+        """
         time_ns = np.asarray(time_ns, np.int64)
         total = np.zeros_like(time_ns)
         for phase in self.continuous:
