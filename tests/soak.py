@@ -32,14 +32,16 @@ from marsbench.market.trajectory import BookState
 
 
 def random_rules(rng: np.random.Generator, length_ns: int) -> MatchingRules:
-    """Any rules; the phases together last about ``length_ns``."""
+    """Any rules; the phases together last about ``length_ns``. Some have an auction every few messages."""
     phases, end = [], 0
-    count = int(rng.integers(1, 7))
+    often = rng.random() < 0.2
+    count = min(length_ns // 5, 300) if often else int(rng.integers(1, 7))
+    count, auctions = max(count, 1), 0.7 if often else 0.3
     for _ in range(count):
-        start = end + int(rng.choice([0, 0, length_ns // 100]))
+        start = end + int(rng.choice([0, 0, length_ns // (20 * count)]))
         end = start + int(rng.integers(1, 3 * length_ns // count + 2))
         no_cancel = int(rng.integers(start, end + 1)) if rng.random() < 0.3 else None
-        kind = PhaseKind.AUCTION if rng.random() < 0.3 else PhaseKind.CONTINUOUS
+        kind = PhaseKind.AUCTION if rng.random() < auctions else PhaseKind.CONTINUOUS
         phases.append(Phase(start, end, kind, no_cancel))
     thresholds = np.sort(rng.choice([0.001, 0.002, 0.003, 0.005, 0.01, 0.05], int(rng.integers(0, 5))))
     return MatchingRules(

@@ -208,10 +208,10 @@ def book_states(draw: st.DrawFn, center: int, *, crossed: bool = True, max_size:
     resting = np.array(rows, ORDER)
     return BookState(
         resting=resting,
-        last_trade_ticks=draw(st.sampled_from([0, max(center, 0)])),
+        last_trade_ticks=draw(st.sampled_from([0, center, min(center + 3, INT32.max)])),
         reference_ticks=draw(st.sampled_from([max(center, 0), max(center, 0), 0])),
         next_id=draw(st.sampled_from([1, len(rows) + 1, 30])),
-        time_ns=draw(st.sampled_from([0, 0, 5])),
+        time_ns=draw(st.sampled_from([0, 0, 5, 5, 20])),
     )
 
 
@@ -251,6 +251,24 @@ def markets(
     state = draw(book_states(center, crossed=crossed))
     drafts = draw(draft_lists(max_messages))
     return Market(some_rules, state, stream(some_rules, state, drafts, center))
+
+
+@st.composite
+def auction_markets(draw: st.DrawFn, tie: Tie) -> Market:
+    """One call auction of few orders of like sizes: several prices are often equally good."""
+    center = draw(st.sampled_from([1000, -500, INT32.max - 12]))
+    near = st.sampled_from([0, 0, 1, -1, 2, -3]).map(lambda offset: center + offset)
+    last = draw(st.one_of(st.just(0), near, near))
+    reference = max(draw(st.one_of(st.just(0), near, near)), 0)
+    count = draw(st.sampled_from([1, 2, 3, 4]))
+    sides = draw(st.permutations([ASK, BID] * count + draw(st.lists(st.sampled_from([ASK, BID]), max_size=2))))
+    rows = []
+    for side in sides:
+        price = center + draw(st.integers(-1, 5)) * (1 if side == BID else -1)
+        rows.append((0, 0, price, draw(st.sampled_from([1, 1, 1, 2])), 0, side, 0, 0))
+    phases = (Phase(0, 10, PhaseKind.AUCTION),)
+    rules = MatchingRules(name="auction", phases=phases, tie=tie)
+    return Market(rules, BookState(last_trade_ticks=last, reference_ticks=reference), np.array(rows, ORDER))
 
 
 @st.composite

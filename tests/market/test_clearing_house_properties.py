@@ -11,6 +11,7 @@ from slow_book import ASK, BID, BY_LEVEL, CANCEL, IOC, REPLACE, difference, slow
 from strategies import (
     CENTERS,
     Market,
+    auction_markets,
     book_states,
     draft_lists,
     long_markets,
@@ -22,7 +23,7 @@ from strategies import (
 
 from marsbench.market.clearing_house import ClearingHouse, Replay, replay
 from marsbench.market.orders import AUCTION, NO_PRICE, ORDER, Reason
-from marsbench.market.rules import MatchingRules, SelfTrade
+from marsbench.market.rules import MatchingRules, SelfTrade, Tie
 from marsbench.market.trajectory import BookState
 
 LEVELS = st.integers(1, 12)
@@ -49,6 +50,13 @@ def test_the_compiled_book_equals_its_slow_twin_through_halts(market: Market, le
     slow = slow_replay(*market, levels=levels, end_ns=1000)
     fast = replay(*market, levels=levels, end_ns=1000)
     assert difference(slow, fast) is None
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([Tie.NEAREST_REFERENCE, Tie.NEAREST_REFERENCE, Tie.MIDDLE]).flatmap(auction_markets))
+def test_the_compiled_book_equals_its_slow_twin_where_auction_prices_tie(market: Market) -> None:
+    slow = slow_replay(*market, end_ns=10)
+    assert difference(slow, replay(*market, end_ns=10)) is None
 
 
 @settings(max_examples=60)

@@ -287,8 +287,8 @@ def test_time_does_not_run_backwards(engine: Engine) -> None:
 
 
 def test_a_time_that_is_past_is_backwards_rather_than_closed(engine: Engine) -> None:
-    result = run(engine, DAY, bid(100, t=260), bid(100, t=220))
-    assert reasons(result) == [OK, Reason.TIME_BACKWARDS]
+    result = run(engine, DAY, bid(100, t=220), bid(100, t=210), bid(100, t=260), bid(100, t=220))
+    assert reasons(result) == [Reason.CLOSED, Reason.TIME_BACKWARDS, OK, Reason.TIME_BACKWARDS]
 
 
 def test_a_rejected_message_sets_the_clock_too(engine: Engine) -> None:
