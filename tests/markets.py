@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from marsbench import registry
-from marsbench.data.zi_market import PROFILES, opening_book, published_rates
+from marsbench.data import zi_market
+from marsbench.data.zi_market import PROFILES, published_rates
 from marsbench.market.clearing_house import cut
-from marsbench.market.orders import FILL, ORDER
 from marsbench.market.rules import MINUTE, SSE_A_SHARE, clock
-from marsbench.market.trajectory import BookState, Trajectory
+from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import Start
 from marsbench.simulation.rollout import simulate
 
@@ -22,13 +19,7 @@ OPEN = clock("09:30")
 
 def opening(profile: int = 0, date: str = "2024-01-02") -> Start:
     """The open of one instrument-day of the embedded market."""
-    p = PROFILES[profile]
-    nothing = Trajectory(
-        p.name, date, SSE_A_SHARE, OPEN, OPEN, BookState(time_ns=OPEN), np.zeros(0, ORDER), np.zeros(0, FILL)
-    )
-    start = Start(p.name, date, SSE_A_SHARE, OPEN, nothing.book, nothing)
-    book = opening_book(p, start)
-    return replace(start, book=book, history=replace(nothing, book=book))
+    return zi_market.opening(PROFILES[profile], date)
 
 
 def known_generator() -> Any:

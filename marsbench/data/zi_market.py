@@ -1,9 +1,11 @@
 """``zi-market``: an embedded market of zero-intelligence order flow with published rates.
 
 Four instruments under Shanghai rules, each a Cont-Stoikov-Talreja order book whose rates stand
-below, rolled through the clearing house from a book in its stationary state. It needs no download and
-its law is known: a calibrated ``zero-intelligence`` must score at the ceiling here, so it tests the
-harness more than it ranks generators.
+below, rolled through the clearing house from a book in its stationary state. The rates are constant
+in business time; the business clock runs at a speed that follows the time of day and wanders from
+one five-minute slot to the next (``speed``). It needs no download and its law is known: prices know
+nothing but the book, and volatility clusters only because activity does. It tests the harness; what it
+says about a generator is little.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
+from marsbench.market.clearing_house import make_trajectory
 from marsbench.market.orders import FILL, ORDER, Kind
-from marsbench.market.rules import SSE_A_SHARE
+from marsbench.market.rules import CONTINUOUS, MINUTE, SSE_A_SHARE
 from marsbench.market.trajectory import BookState, Trajectory
 from marsbench.simulation.contracts import Start
 from marsbench.simulation.randomness import Streams
-from marsbench.simulation.rollout import simulate
+from marsbench.simulation.rollout import simulate, skip_breaks
 
 VERSION = 1
 SEED = 20_100_101
@@ -29,13 +33,18 @@ FIRST_DAY = datetime.date(2024, 1, 2)
 SPLITS = {"train": 4, "validation": 1, "test": 8}
 """Days of each split, in time order."""
 _LOTS = 100
-_SEEDING = 7
-"""Purpose of the random numbers that fill the opening book."""
+_SEEDING, _SPEED = 7, 9
+"""Purposes of the random numbers that fill the opening book and set the business clock."""
+SLOT_MINUTES = 5
+PERSISTENCE = 0.8
+"""Correlation of the logarithm of the speed from slot to slot ..."""
+SPREAD = 0.5
+"""... and its standard deviation."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One instrument's published rates, per second and side of the book."""
+    """One instrument's published rates, per second of business time and side of the book."""
 
     name: str
     price_ticks: int
@@ -149,30 +158,70 @@ def trading_days() -> list[tuple[str, str]]:
     return out
 
 
+def speed(start: Start) -> NDArray[np.float64]:
+    """Speed of the business clock in every minute of trading of one instrument-day, mean 1.
+
+    A U-shaped day, about 3 : 1, times the exponential of an autoregression over five-minute slots.
+    """
+    minutes = int(SSE_A_SHARE.trading_ns(SSE_A_SHARE.continuous[-1].end_ns)) // MINUTE
+    minute = np.arange(minutes) + 0.5
+    shape = 1 + 1.6 * np.exp(-minute / 25) + 0.8 * np.exp(-(minutes - minute) / 20)
+    slots = -(-minutes // SLOT_MINUTES)
+    draws = Streams.of(SEED, [start.uid], 1).uniforms(np.zeros(slots, np.int64), np.arange(slots), _SPEED, 1)[:, 0]
+    shocks = ndtri(draws)
+    level = np.empty(slots)
+    level[0] = shocks[0]
+    for k in range(1, slots):
+        level[k] = PERSISTENCE * level[k - 1] + np.sqrt(1 - PERSISTENCE**2) * shocks[k]
+    raw = shape * np.exp(SPREAD * np.repeat(level, SLOT_MINUTES)[:minutes])
+    return np.asarray(raw / raw.mean())
+
+
+def _on_the_clock(business: Trajectory, start: Start) -> Trajectory:
+    """Move a trajectory from business time, counted from midnight, to the exchange's clock."""
+    pace = speed(start)
+    passed = np.concatenate([[0.0], np.cumsum(pace)]) * MINUTE
+    trading = np.interp(business.orders["time_ns"], passed, np.arange(len(passed)) * float(MINUTE)).astype(np.int64)
+    orders = business.orders.copy()
+    orders["time_ns"] = skip_breaks(SSE_A_SHARE, SSE_A_SHARE.clock_ns(trading))
+    orders = orders[orders["time_ns"] < SSE_A_SHARE.continuous[-1].end_ns]
+    return make_trajectory(
+        instrument=start.instrument,
+        date=start.date,
+        rules=SSE_A_SHARE,
+        start_ns=start.clock_ns,
+        end_ns=SSE_A_SHARE.continuous[-1].end_ns,
+        book=start.book,
+        orders=orders,
+        labels={"source": "zi-market", "version": VERSION, "seed": SEED},
+    )
+
+
+def opening(profile: Profile, date: str) -> Start:
+    """The open of one instrument-day."""
+    open_ns = SSE_A_SHARE.continuous[0].start_ns
+    empty = BookState(time_ns=open_ns)
+    history = Trajectory(
+        profile.name, date, SSE_A_SHARE, open_ns, open_ns, empty, np.zeros(0, ORDER), np.zeros(0, FILL)
+    )
+    start = Start(profile.name, date, SSE_A_SHARE, open_ns, empty, history)
+    book = opening_book(profile, start)
+    return replace(start, book=book, history=replace(history, book=book))
+
+
 def days() -> list[Trajectory]:
     """All instrument-days, simulated; the same on every run."""
     from marsbench import registry
 
     generator: Any = registry.generator("zero-intelligence")
     generator.publish({p.name: published_rates(p) for p in PROFILES})
-    first, last = SSE_A_SHARE.continuous[0], SSE_A_SHARE.continuous[-1]
-    starts = []
-    for profile in PROFILES:
-        for date, _ in trading_days():
-            empty = BookState(time_ns=first.start_ns)
-            nothing = np.zeros(0, ORDER)
-            history = Trajectory(
-                profile.name, date, SSE_A_SHARE, first.start_ns, first.start_ns, empty, nothing, np.zeros(0, FILL)
-            )
-            start = Start(profile.name, date, SSE_A_SHARE, first.start_ns, empty, history)
-            book = opening_book(profile, start)
-            starts.append(replace(start, book=book, history=replace(history, book=book)))
-    horizon = int(SSE_A_SHARE.trading_ns(last.end_ns))
-    rows = simulate(generator, starts, 1, horizon, key=SEED)
-    return [
-        replace(row[0], rules=SSE_A_SHARE, labels={"source": "zi-market", "version": VERSION, "seed": SEED})
-        for row in rows
-    ]
+    starts = [opening(profile, date) for profile in PROFILES for date, _ in trading_days()]
+    # Business time has no lunch: it is simulated on a clock that starts at midnight.
+    rules = replace(CONTINUOUS, lot_shares=_LOTS, price_limit=SSE_A_SHARE.price_limit)
+    timeless = [replace(s, rules=rules, clock_ns=0, book=replace(s.book, time_ns=0)) for s in starts]
+    horizon = int(SSE_A_SHARE.trading_ns(SSE_A_SHARE.continuous[-1].end_ns))
+    rows = simulate(generator, timeless, 1, horizon, key=SEED)
+    return [_on_the_clock(row[0], start) for row, start in zip(rows, starts, strict=True)]
 
 
 def build(folder: Path) -> None:
