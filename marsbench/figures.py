@@ -54,12 +54,12 @@ def _drawn(metric: type, tables: dict[str, dict[str, list[object]]], folder: Pat
 
 def png(figure: Figure) -> bytes:
     """A figure as a small PNG; the figure is closed."""
-    import matplotlib.pyplot as plt
     from PIL import Image
 
     raw = io.BytesIO()
     figure.savefig(raw, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
-    plt.close(figure)
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close(figure)
     small = io.BytesIO()
     Image.open(raw).convert("RGB").quantize(COLOURS).save(small, format="png", optimize=True)
     return small.getvalue()

@@ -14,7 +14,7 @@ def number(value: float | str | None, digits: int = 3) -> str:
     """A number for a table; words pass, None is a dash."""
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:.{digits}f}"
+    return value if isinstance(value, str) else f"{value:z.{digits}f}"
 
 
 def number_text(value: object) -> str:

@@ -14,7 +14,7 @@ import marsbench
 from marsbench import figures
 from marsbench.files import file_safe
 from marsbench.leaderboard import NOT_APPLICABLE, WITHIN_DAY, Leaderboard, Row
-from marsbench.leaderboard_text import all_keys, any_score
+from marsbench.leaderboard_text import all_keys, any_score, number
 from marsbench.ranking import GROUPS, counts
 from marsbench.results import Result
 from marsbench.scores import Score
@@ -111,10 +111,10 @@ def _cell(value: float | str | None) -> dict[str, Any]:
     zero, at = position(0.0), position(value)
     return {
         "value": value,
-        "text": f"{value:.3f}".replace("-", "−"),
+        "text": number(value).replace("-", "−"),
         "left": min(zero, at),
         "width": round(abs(at - zero), 2),
-        "negative": value < 0,
+        "negative": value < -0.0005,  # what is printed as zero is not drawn as a failure
         "off": value < LOW or value > HIGH,
     }
 
