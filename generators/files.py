@@ -30,8 +30,8 @@ from marsbench.data.day import VenueDay
 from marsbench.data.errors import DataError
 from marsbench.data.export import MILLISECOND, price_unit
 from marsbench.data.verify import verify_day
-from marsbench.market.clearing_house import cut, make_trajectory, replay_trajectory
 from marsbench.market.orders import Kind
+from marsbench.market.replay import cut, make_trajectory, replay_trajectory
 from marsbench.market.rules import MINUTE, MatchingRules, clock_text
 from marsbench.market.trajectory import BookState, Trajectory, load_all, read_heads
 from marsbench.progress import say
@@ -143,7 +143,7 @@ class Files(TrajectoryGenerator):
         if len(fills) != len(made.fills) or (fills != made.fills).any():
             raise ValueError(
                 f"{entry.where}: trajectory {entry.place} records {len(made.fills)} fills that are not those that its "
-                f"orders make ({len(fills)}); build it with marsbench.market.clearing_house.make_trajectory"
+                f"orders make ({len(fills)}); build it with marsbench.market.replay.make_trajectory"
             )
         return made
 
@@ -165,9 +165,7 @@ class Files(TrajectoryGenerator):
     def _holdings(self) -> str:
         keys = sorted(self.index.entries)
         listed = ", ".join(f"{i} {d} {clock_text(t)}" for i, d, t in keys[:5])
-        return f"{sum(map(len, self.index.entries.values()))} trajectories from {len(keys)} starts: {listed}" + (
-            " ..." if len(keys) > 5 else ""
-        )
+        return f"{sum(map(len, self.index.entries.values()))} trajectories, from {listed}{' ...' * (len(keys) > 5)}"
 
     def _say(self, what: str, text: str) -> None:
         """Report something that is no error, once."""

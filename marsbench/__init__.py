@@ -25,7 +25,7 @@ _WHERE = {
     "Trajectory": "marsbench.market.trajectory",
     "MatchingRules": "marsbench.market.rules",
     "ClearingHouse": "marsbench.market.clearing_house",
-    "replay": "marsbench.market.clearing_house",
+    "replay": "marsbench.market.replay",
     "simulate": "marsbench.simulation.rollout",
     # contracts of plug-ins
     "SessionGenerator": "marsbench.simulation.contracts",

@@ -8,7 +8,7 @@ from typing import Any
 from marsbench import registry
 from marsbench.data import zi_market
 from marsbench.data.zi_market import PROFILES, published_rates
-from marsbench.market.clearing_house import cut
+from marsbench.market.replay import cut
 from marsbench.market.rules import MINUTE, SSE_A_SHARE, clock
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import Start

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent / "market"))
 from slow_book import ASK, BID, SlowBook, difference, play
 from strategies import CENTERS, INT32, compose, random_drafts
 
-from marsbench.market.clearing_house import replay
 from marsbench.market.orders import ORDER, Kind, Reason
+from marsbench.market.replay import replay
 from marsbench.market.rules import CircuitBreaker, MatchingRules, Phase, PhaseKind, SelfTrade, Tie
 from marsbench.market.trajectory import BookState
 

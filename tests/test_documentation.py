@@ -29,7 +29,7 @@ from marsbench.data.errors import DataError
 from marsbench.data.verify import verify
 from marsbench.data.zi_market import VERSION
 from marsbench.evidence import TaskContext
-from marsbench.market.clearing_house import replay_trajectory
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Artifact, Budget, SessionGenerator
 from marsbench.simulation.rollout import simulate

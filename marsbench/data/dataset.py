@@ -150,7 +150,7 @@ class Dataset:
 
     def _window(self, instrument: str, date: str, start_ns: int, end_ns: int) -> Trajectory:
         """Any stretch ``(start_ns, end_ns]`` of a day; the book at its start comes from replay."""
-        from marsbench.market.clearing_house import cut
+        from marsbench.market.replay import cut
 
         return cut(self.day(instrument, date), start_ns, end_ns)
 

@@ -81,7 +81,7 @@ class VenueDay:
 
     def trajectory(self) -> Trajectory:
         """The day as a trajectory; its fills come from replay through the clearing house."""
-        from marsbench.market.clearing_house import replay
+        from marsbench.market.replay import replay
 
         result = replay(self.rules, self.book, self.orders, end_ns=self.end_ns)
         return Trajectory(

@@ -32,8 +32,9 @@ MOST_UNEXPLAINED = 0.1
 EXTENDED_NS = (clock("04:00"), clock("20:00"))
 _NAME = re.compile(
     r"(?P<instrument>[A-Za-z0-9.\-]+)_(?P<date>\d{4}-\d{2}-\d{2})_(?P<start>\d+)_(?P<end>\d+)"
-    r"_(?P<what>message|orderbook)_(?P<levels>\d+)\.csv(\.gz)?$"
+    r"_(?P<what>message|orderbook)_(?P<levels>\d+)(?:_(?P<suffix>[A-Za-z0-9._-]+?))?\.csv(\.gz)?$"
 )
+"""A suffix after the number of levels tells several simulations of one period apart."""
 _MESSAGE = {"time": "decimal:9", "type": "int", "id": "int", "size": "int", "price": "int", "direction": "int"}
 
 
@@ -62,6 +63,21 @@ class Raw:
 def is_lobster(names: list[str]) -> bool:
     """Whether file names are those of a LOBSTER message or book file."""
     return any(_NAME.search(name) for name in names)
+
+
+def name_parts(name: str) -> dict[str, str] | None:
+    """What a file name says: instrument, date, start and end (ms), what (message or orderbook), levels, suffix.
+
+    None if it is not the name of a LOBSTER file.
+    """
+    found = _NAME.fullmatch(name)
+    return found.groupdict(default="") if found else None
+
+
+def partner(name: str) -> str:
+    """The name of the order book file that belongs to a message file, and the other way round."""
+    what = _match(name)["what"]
+    return name.replace(f"_{what}_", "_orderbook_" if what == "message" else "_message_")
 
 
 def read(path: str | Path) -> VenueDay:
@@ -230,14 +246,12 @@ def _locate(path: Path) -> dict[str, tuple[Path, str]]:
         return {p.name: (p, "") for p in sorted(path.iterdir()) if _NAME.search(p.name)}
     if path.suffix == ".zip":
         return {Path(name).name: (path, name) for name in tables.members(path) if _NAME.search(name)}
-    found = _NAME.search(path.name)
-    if found is None:
+    if not _NAME.search(path.name):
         raise DataError(path.name, "not a LOBSTER name: INSTRUMENT_YYYY-MM-DD_START_END_message_LEVELS.csv")
-    other = "orderbook" if found["what"] == "message" else "message"
-    partner = path.with_name(path.name.replace(f"_{found['what']}_", f"_{other}_"))
-    if not partner.exists():
-        raise DataError(path.name, f"{partner.name} must lie beside it")
-    return {path.name: (path, ""), partner.name: (partner, "")}
+    other = path.with_name(partner(path.name))
+    if not other.exists():
+        raise DataError(path.name, f"{other.name} must lie beside it")
+    return {path.name: (path, ""), other.name: (other, "")}
 
 
 def _pair(files: dict[str, tuple[Path, str]], path: Path) -> tuple[str, str]:

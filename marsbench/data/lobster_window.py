@@ -137,15 +137,20 @@ class _Rebuilder:
         )
 
     def _aggressive_end(self, row: int) -> int:
-        """Last row of the aggressive order whose executions begin at ``row`` (its rest included)."""
+        """Last row of the aggressive order whose executions begin at ``row`` (its rest included).
+
+        It meets every resting order once: an order that trades again at that time meets another one.
+        """
         time, side, price = self.time[row], self.side[row], self.price[row]
         last = at = row
+        met = {self.id[row]}
         while (at := at + 1) < self.rows and self.time[at] == time:
             if self.side[at] == side and self.type[at] == HIDDEN:
                 continue
             worse = self.price[at] >= price if side == ASK else self.price[at] <= price
-            if worse and self.side[at] == side and self.type[at] == EXECUTE:
+            if worse and self.side[at] == side and self.type[at] == EXECUTE and self.id[at] not in met:
                 last, price = at, self.price[at]
+                met.add(self.id[at])
                 continue
             return at if worse and self.side[at] != side and self.type[at] == ADD else last
         return last

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from marsbench.data.day import VenueDay
 from marsbench.data.lobster_window import window_edges
-from marsbench.market.clearing_house import Replay, replay
 from marsbench.market.orders import AUCTION, NO_PRICE, Flag, Kind, Reason
+from marsbench.market.replay import Replay, replay
 from marsbench.market.rules import PhaseKind, clock_text
 
 _BOTH_IDS = ("bid_id", "ask_id")

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from marsbench.market.clearing_house import make_trajectory
 from marsbench.market.orders import FILL, ORDER, Kind
+from marsbench.market.replay import make_trajectory
 from marsbench.market.rules import CONTINUOUS, MINUTE, SSE_A_SHARE
 from marsbench.market.trajectory import BookState, Trajectory
 from marsbench.simulation.contracts import Start

@@ -1,6 +1,6 @@
 """Compiled order book: flat arrays, one function per step of the matching algorithm.
 
-Layout, for B books in one set of arrays (capacities grow together, see ``clearing_house``):
+Layout, for B books in one set of arrays (capacities grow together, see ``_arrays``):
 
 - ``nodes``: live orders, one pool per book, linked into one FIFO queue per price level;
 - ``levels``: price levels, one pool per book;
@@ -20,15 +20,10 @@ The semantics are those of ``marsbench.market.rules``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
-from marsbench.market.orders import AUCTION, NO_PRICE, Flag, Kind, Reason
+from marsbench.market.orders import AUCTION, Flag, Kind, Reason
 from marsbench.market.rules import PhaseKind, SelfTrade, Tie
 
 NODE = np.dtype(
@@ -102,34 +97,18 @@ TIE_MIDDLE, PHASE_AUCTION = int(Tie.MIDDLE), int(PhaseKind.AUCTION)
 kernel = njit(cache=True, _nrt=False, error_model="numpy")
 
 
-@intrinsic
-def _prefetch(typing: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``array.flat[index]`` ahead of its use."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        shape = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        address = builder.bitcast(builder.gep(data, [args[1]]), pointer)
-        builder.call(function, [address, word(0), word(3), word(1)])  # for reading, keep, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
 # --- ids ------------------------------------------------------------------------------------------
 
 
 @kernel
-def _slot(order_id, mask):
+def slot_of(order_id, mask):
     mixed = np.uint64(order_id) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64(mixed >> np.uint64(32)) & mask
 
 
 @kernel
 def _table_insert(table, base, mask, order_id, node):
-    at = _slot(order_id, mask)
+    at = slot_of(order_id, mask)
     while table[base + at] >= 0:
         at = (at + 1) & mask
     table[base + at] = node
@@ -137,7 +116,7 @@ def _table_insert(table, base, mask, order_id, node):
 
 @kernel
 def _table_find(nodes, table, node_base, base, mask, order_id):
-    at = _slot(order_id, mask)
+    at = slot_of(order_id, mask)
     while True:
         node = table[base + at]
         if node < 0:
@@ -150,7 +129,7 @@ def _table_find(nodes, table, node_base, base, mask, order_id):
 @kernel
 def _table_remove(nodes, table, node_base, base, mask, order_id):
     """Remove by shifting later entries of the run back (no tombstones)."""
-    at = _slot(order_id, mask)
+    at = slot_of(order_id, mask)
     while nodes[node_base + table[base + at]].id != order_id:
         at = (at + 1) & mask
     gap = at
@@ -159,7 +138,7 @@ def _table_remove(nodes, table, node_base, base, mask, order_id):
         node = table[base + at]
         if node < 0:
             break
-        home = _slot(nodes[node_base + node].id, mask)
+        home = slot_of(nodes[node_base + node].id, mask)
         if ((at - home) & mask) >= ((at - gap) & mask):
             table[base + gap] = node
             gap = at
@@ -191,7 +170,7 @@ def _find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap
 
 
 @kernel
-def _position(keys, base, n, key):
+def position(keys, base, n, key):
     """Index of the first level at least as good as ``key`` among the n sorted from worst to best."""
     low, high = 0, n
     near = n - 8
@@ -219,7 +198,7 @@ def _drop_level(head, levels, keys, slots, b, cap_levels, slot):
     base = (b * 2 + side) * cap_levels
     n = head[b, N_ASK + side]
     price = levels[b * cap_levels + slot].price
-    at = _position(keys, base, n, price if side == BID else -price)
+    at = position(keys, base, n, price if side == BID else -price)
     for k in range(at, n - 1):
         keys[base + k] = keys[base + k + 1]
         slots[base + k] = slots[base + k + 1]
@@ -257,12 +236,12 @@ def _remove(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, c
 
 
 @kernel
-def _rest(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, side, price, size, owner, oid):
+def rest(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, side, price, size, owner, oid):
     """Append an order to the queue at its price. The caller has made sure that there is room."""
     base = (b * 2 + side) * cap_levels
     n = head[b, N_ASK + side]
     key = price if side == BID else -price
-    at = _position(keys, base, n, key)
+    at = position(keys, base, n, key)
     if at < n and keys[base + at] == key:
         slot = np.int64(slots[base + at])
     else:
@@ -387,7 +366,7 @@ def _auction_price(head, levels, keys, slots, b, cap_levels, rules):
     if best_bid < best_ask:
         return np.int64(0), np.int64(0)
     target = head[b, LAST_TRADE] if head[b, LAST_TRADE] != 0 else head[b, REFERENCE]
-    first_bid = _position(keys, bids, n_bid, best_ask)
+    first_bid = position(keys, bids, n_bid, best_ask)
     demand = np.int64(0)
     for k in range(first_bid, n_bid):
         demand += levels[b * cap_levels + slots[bids + k]].volume
@@ -438,7 +417,7 @@ def _uncross(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, 
 
 
 @kernel
-def _advance(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, rules, fills, time, seq):
+def advance(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, rules, fills, time, seq):
     """Close the halt and the phases that ended at or before ``time``."""
     while head[b, PHASE] < rules[N_PHASES]:
         phase = RULES + 4 * head[b, PHASE]
@@ -511,7 +490,7 @@ def _cancel_level(
         base = (b * 2 + side) * cap_levels
         n = head[b, N_ASK + side]
         key = price if side == BID else -price
-        at = _position(keys, base, n, key)
+        at = position(keys, base, n, key)
         if at == n or keys[base + at] != key:
             continue
         left = size
@@ -548,7 +527,7 @@ def _new(
             rules, fills, time, seq, kind, price, size, owner, oid,
         )  # fmt: skip
     if size > 0 and flags & IOC == 0:
-        _rest(
+        rest(
             head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, kind, price, size, owner, oid
         )
     if not auction and rules[N_BREAKERS] > 0 and head[b, OUT_TRADED] > 0:
@@ -629,336 +608,7 @@ def apply(
 
 
 @kernel
-def _no_room(head, b, cap_nodes, cap_levels):
+def no_room(head, b, cap_nodes, cap_levels):
     full_nodes = head[b, FREE_NODE] < 0 and head[b, USED_NODES] >= cap_nodes
     full_levels = head[b, FREE_LEVEL] < 0 and head[b, USED_LEVELS] >= cap_levels
     return full_nodes or full_levels
-
-
-@kernel
-def _write_side(head, levels, keys, slots, b, side, cap_levels, prices, sizes, row, depth):
-    n = head[b, N_ASK + side]
-    base = (b * 2 + side) * cap_levels
-    for k in range(min(depth, n)):
-        key = keys[base + n - 1 - k]
-        prices[row, side, k] = key if side == BID else -key
-        sizes[row, side, k] = levels[b * cap_levels + slots[base + n - 1 - k]].volume
-    for k in range(n, depth):
-        prices[row, side, k] = NO_PRICE
-        sizes[row, side, k] = 0
-
-
-@kernel
-def write_snapshot(head, levels, keys, slots, b, cap_levels, prices, sizes, row, depth):
-    """Best ``depth`` levels of both sides into ``prices[row]`` and ``sizes[row]``, ``[2, depth]``."""
-    for side in range(2):
-        _write_side(head, levels, keys, slots, b, side, cap_levels, prices, sizes, row, depth)
-
-
-@kernel
-def _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, row, depth):
-    """Snapshot of book 0 in a row after the first: a side that did not change is copied from before."""
-    changed = head[0, CHANGED] if row > 0 else 3
-    head[0, CHANGED] = 0
-    for side in range(2):
-        if (changed >> side) & 1 == 1:
-            _write_side(head, levels, keys, slots, 0, side, cap_levels, prices, sizes, row, depth)
-        else:
-            for k in range(depth):
-                prices[row, side, k] = prices[row - 1, side, k]
-                sizes[row, side, k] = sizes[row - 1, side, k]
-
-
-@kernel
-def replay_stream(
-    head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table,
-    rules, orders, first, reasons, outs, fills, prices, sizes, depth,
-):  # fmt: skip
-    """Send ``orders[first:]`` to book 0. Returns (status, index of the message it stopped before)."""
-    for i in range(first, len(orders)):
-        if _no_room(head, 0, cap_nodes, cap_levels):
-            return GROW_BOOK, i
-        if head[0, N_FILLS] + head[0, LIVE] > len(fills):
-            return GROW_FILLS, i
-        time = orders[i].time_ns
-        _advance(head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, time, i)
-        if depth > 0:
-            _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, i, depth)
-        reasons[i] = apply(
-            head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, i, time,
-            orders[i].order_id, np.int64(orders[i].price_ticks), np.int64(orders[i].size_shares),
-            np.int64(orders[i].owner), np.int64(orders[i].kind), np.int64(orders[i].flags),
-        )  # fmt: skip
-        for k in range(5):
-            outs[i, k] = head[0, OUT_TRADED + k]
-    return DONE, len(orders)
-
-
-@kernel
-def close_phases(
-    head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table, rules, fills, time, seq
-):  # fmt: skip
-    """Let time pass on book 0; returns GROW_FILLS if the fills might not have room."""
-    if head[0, N_FILLS] + head[0, LIVE] > len(fills):
-        return GROW_FILLS
-    head[0, CLOCK] = max(head[0, CLOCK], time)
-    _advance(head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, time, seq)
-    return DONE
-
-
-@kernel
-def _prefetch_book(head, table, b, cap_table, order_id):
-    """First stage: the scalars of a book, and where an id would be in its table."""
-    for word in range(0, HEAD, 8):
-        _prefetch(head, b * HEAD + word)
-    if order_id != 0:
-        _prefetch(table, b * cap_table + _slot(order_id, cap_table - 1))
-
-
-@kernel
-def _prefetch_orders(head, nodes, keys, slots, table, b, cap_nodes, cap_levels, cap_table, order_id):
-    """Second stage: both touches, the node that a new order would take, the order that an id names."""
-    for side in range(2):
-        best = (b * 2 + side) * cap_levels + head[b, N_ASK + side] - 1
-        _prefetch(keys, best)
-        _prefetch(slots, best)
-    node = head[b, FREE_NODE] if head[b, FREE_NODE] >= 0 else head[b, USED_NODES]
-    _prefetch(nodes, b * cap_nodes + node)
-    if order_id != 0:
-        named = table[b * cap_table + _slot(order_id, cap_table - 1)]
-        if named >= 0:
-            _prefetch(nodes, b * cap_nodes + named)
-
-
-@kernel
-def _prefetch_levels(head, nodes, levels, slots, b, cap_nodes, cap_levels, table, cap_table, order_id):
-    """Third stage: the best level of each side, and that of the named order."""
-    for side in range(2):
-        n = head[b, N_ASK + side]
-        if n > 0:
-            _prefetch(levels, b * cap_levels + slots[(b * 2 + side) * cap_levels + n - 1])
-    if order_id != 0:
-        named = table[b * cap_table + _slot(order_id, cap_table - 1)]
-        if named >= 0:
-            _prefetch(levels, b * cap_levels + nodes[b * cap_nodes + named].level)
-
-
-@kernel
-def submit_batch(
-    head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table,
-    rules, rows, orders, first, reasons, traded, fills, fill_rows,
-):  # fmt: skip
-    """Send ``orders[k]`` to book ``rows[k]`` for all k >= first; ids are written into the orders."""
-    count = len(orders)
-    for k in range(first, count):
-        # Consecutive messages go to different books, whose memory is cold: fetch three steps ahead.
-        if k + 9 < count:
-            _prefetch_book(head, table, rows[k + 9], cap_table, orders[k + 9].order_id)
-        if k + 6 < count:
-            _prefetch_orders(
-                head, nodes, keys, slots, table, rows[k + 6], cap_nodes, cap_levels, cap_table, orders[k + 6].order_id
-            )
-        if k + 3 < count:
-            _prefetch_levels(
-                head, nodes, levels, slots, rows[k + 3], cap_nodes, cap_levels, table, cap_table, orders[k + 3].order_id
-            )
-        b = rows[k]
-        if _no_room(head, b, cap_nodes, cap_levels):
-            return GROW_BOOK, k
-        if head[0, N_FILLS] + head[b, LIVE] > len(fills):
-            return GROW_FILLS, k
-        before = head[0, N_FILLS]
-        time = orders[k].time_ns
-        _advance(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, rules, fills, time, k)
-        reasons[k] = apply(
-            head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, rules, fills, k, time,
-            orders[k].order_id, np.int64(orders[k].price_ticks), np.int64(orders[k].size_shares),
-            np.int64(orders[k].owner), np.int64(orders[k].kind), np.int64(orders[k].flags),
-        )  # fmt: skip
-        traded[k] = head[b, OUT_TRADED]
-        orders[k].order_id = head[b, OUT_ID]
-        for f in range(before, head[0, N_FILLS]):
-            fill_rows[f] = b
-    return DONE, len(orders)
-
-
-@kernel
-def snapshot_batch(head, levels, keys, slots, cap_levels, rows, prices, sizes, depth):
-    """Snapshots of many books, ``prices`` and ``sizes`` ``[len(rows), 2, depth]``."""
-    for k in range(len(rows)):
-        write_snapshot(head, levels, keys, slots, rows[k], cap_levels, prices, sizes, k, depth)
-
-
-@kernel
-def load_book(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, resting):
-    """Fill an empty book with resting orders. Returns GROW_BOOK if they do not fit."""
-    for i in range(len(resting)):
-        if _no_room(head, b, cap_nodes, cap_levels):
-            return GROW_BOOK
-        _rest(
-            head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table,
-            np.int64(resting[i].kind), np.int64(resting[i].price_ticks), np.int64(resting[i].size_shares),
-            np.int64(resting[i].owner), resting[i].order_id,
-        )  # fmt: skip
-    return DONE
-
-
-@kernel
-def store_book(head, nodes, levels, keys, slots, b, cap_nodes, cap_levels, resting):
-    """Write the resting orders, asks then bids, best price first, oldest first."""
-    i = 0
-    for side in range(2):
-        for k in range(head[b, N_ASK + side] - 1, -1, -1):
-            level = b * cap_levels + slots[(b * 2 + side) * cap_levels + k]
-            node = levels[level].first
-            while node >= 0:
-                at = b * cap_nodes + node
-                resting[i].order_id = nodes[at].id
-                resting[i].price_ticks = levels[level].price
-                resting[i].size_shares = nodes[at].size
-                resting[i].owner = nodes[at].owner
-                resting[i].kind = side
-                node = nodes[at].next
-                i += 1
-
-
-@kernel
-def copy_books(head, node_words, level_words, keys, slots, source, rows, cap_nodes, cap_levels):
-    """Copy one book into others: only the words in use; the id table is rebuilt when it is needed."""
-    used_nodes, used_levels = head[source, USED_NODES], head[source, USED_LEVELS]
-    node_size, level_size = 4, 3  # in 8-byte words
-    for r in range(len(rows)):
-        b = rows[r]
-        if b == source:
-            continue
-        fills = head[0, N_FILLS]
-        for k in range(HEAD):
-            head[b, k] = head[source, k]
-        head[b, HASHED] = 0
-        head[0, N_FILLS] = fills
-        here, there = source * cap_nodes * node_size, b * cap_nodes * node_size
-        for k in range(used_nodes * node_size):
-            node_words[there + k] = node_words[here + k]
-        here, there = source * cap_levels * level_size, b * cap_levels * level_size
-        for k in range(used_levels * level_size):
-            level_words[there + k] = level_words[here + k]
-        for side in range(2):
-            here, there = (source * 2 + side) * cap_levels, (b * 2 + side) * cap_levels
-            for k in range(head[source, N_ASK + side]):
-                keys[there + k] = keys[here + k]
-                slots[there + k] = slots[here + k]
-
-
-@kernel
-def _owned(nodes, levels, level, node_base, owner):
-    total = np.int64(0)
-    node = np.int64(levels[level].first)
-    while node >= 0:
-        if nodes[node_base + node].owner == owner:
-            total += nodes[node_base + node].size
-        node = np.int64(nodes[node_base + node].next)
-    return total
-
-
-@kernel
-def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, anchors, edges, out):
-    """The market's volume in bins of distance from ``anchors[k, side]``, into ``out[k, side, bin]``.
-
-    Distances count upwards from the anchor on the ask side and downwards on the bid side; bin j of
-    row k is ``[edges[k, j], edges[k, j + 1])``.
-    """
-    bins = out.shape[2]
-    for k in range(len(rows)):
-        b = rows[k]
-        for side in range(2):
-            for j in range(bins):
-                out[k, side, j] = 0
-            base = (b * 2 + side) * cap_levels
-            anchor = np.int64(anchors[k, side])
-            j = 0
-            for at in range(head[b, N_ASK + side] - 1, -1, -1):
-                key = np.int64(keys[base + at])
-                distance = anchor - key if side == BID else -key - anchor
-                while j < bins and distance >= edges[k, j + 1]:
-                    j += 1
-                if j == bins:
-                    break
-                if distance >= edges[k, j]:
-                    level = b * cap_levels + slots[base + at]
-                    if head[b, AGENT_LIVE] == 0:
-                        out[k, side, j] += levels[level].volume
-                    else:
-                        out[k, side, j] += _owned(nodes, levels, level, b * cap_nodes, 0)
-
-
-@kernel
-def level_at_volume(
-    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, anchors, near, far, targets, out
-):  # fmt: skip
-    """The level where the market's volume at distances ``[near, far)`` from an anchor passes a target.
-
-    ``out[k, 0]`` is its price (NO_PRICE if the volume does not reach ``targets[k]``), ``out[k, 1]``
-    the size of the market's newest order there.
-    """
-    for k in range(len(rows)):
-        b, side = rows[k], sides[k]
-        base = (b * 2 + side) * cap_levels
-        out[k, 0] = NO_PRICE
-        out[k, 1] = 0
-        passed = 0.0
-        for at in range(head[b, N_ASK + side] - 1, -1, -1):
-            key = np.int64(keys[base + at])
-            distance = anchors[k] - key if side == BID else -key - anchors[k]
-            if distance < near[k]:
-                continue
-            if distance >= far[k]:
-                break
-            level = b * cap_levels + slots[base + at]
-            if head[b, AGENT_LIVE] == 0:
-                passed += levels[level].volume
-            else:
-                passed += _owned(nodes, levels, level, b * cap_nodes, 0)
-            if passed >= targets[k]:
-                node = np.int64(levels[level].last)
-                while nodes[b * cap_nodes + node].owner != 0:
-                    node = np.int64(nodes[b * cap_nodes + node].prev)
-                out[k, 0] = key if side == BID else -key
-                out[k, 1] = nodes[b * cap_nodes + node].size
-                break
-
-
-@kernel
-def nearest_owned(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, reach, owner, out):
-    """Level nearest to ``prices[k]`` on ``sides[k]`` where ``owner`` has volume, within ``reach`` ticks.
-
-    ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there;
-    of two equally near levels the one nearer to the touch.
-    """
-    for k in range(len(rows)):
-        b, side = rows[k], sides[k]
-        base = (b * 2 + side) * cap_levels
-        n = head[b, N_ASK + side]
-        key = np.int64(prices[k]) if side == BID else -np.int64(prices[k])
-        out[k, 0] = NO_PRICE
-        out[k, 1] = 0
-        better = _position(keys, base, n, key)
-        worse = better - 1
-        while better < n or worse >= 0:
-            up = np.int64(keys[base + better]) - key if better < n else np.int64(1) << 40
-            down = key - np.int64(keys[base + worse]) if worse >= 0 else np.int64(1) << 40
-            if min(up, down) > reach[k]:
-                break
-            if up <= down:
-                at = better
-                better += 1
-            else:
-                at = worse
-                worse -= 1
-            node = np.int64(levels[b * cap_levels + slots[base + at]].last)
-            while node >= 0 and nodes[b * cap_nodes + node].owner != owner:
-                node = np.int64(nodes[b * cap_nodes + node].prev)
-            if node >= 0:
-                price = np.int64(keys[base + at])
-                out[k, 0] = price if side == BID else -price
-                out[k, 1] = nodes[b * cap_nodes + node].size
-                break

@@ -20,8 +20,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from marsbench.market import clearing_house
 from marsbench.market.orders import MARKET, Flag, Kind
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, MatchingRules
 from marsbench.market.trajectory import Trajectory
 
@@ -246,7 +246,7 @@ def minute_bars(
     shift = 30 * SECOND if minute == "mars" else 0
     pieces = _pieces(rules, np.minimum(begin + shift + np.arange(bars + 1) * MINUTE, end))
 
-    replay = clearing_house.replay_trajectory(trajectory, levels=1)
+    replay = replay_trajectory(trajectory, levels=1)
     if replay.snapshots is None:
         raise RuntimeError("replay with levels=1 returned no snapshots")
     ask, bid = replay.snapshots.best()

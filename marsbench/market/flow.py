@@ -12,8 +12,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.market.clearing_house import replay_trajectory
 from marsbench.market.orders import MARKET, Flag, Kind, Reason
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.trajectory import Trajectory
 
 

@@ -1,7 +1,7 @@
 """A stretch of one market: its starting book, its orders and its fills.
 
 Book snapshots are not stored: replaying the orders from the starting book gives every one of them
-back (``marsbench.market.clearing_house.replay``). Its identity is a hash of the array content, so
+back (``marsbench.market.replay.replay``). Its identity is a hash of the array content, so
 that a file rewritten by another Parquet version is still the same trajectory.
 """
 

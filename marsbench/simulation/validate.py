@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from marsbench.market.clearing_house import replay_trajectory
 from marsbench.market.orders import Kind as OrderKind
 from marsbench.market.orders import Reason
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.agents import far_orders, market_buyer, periodic

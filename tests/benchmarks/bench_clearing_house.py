@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from marsbench.market.clearing_house import ClearingHouse, cut, replay
+from marsbench.market.clearing_house import ClearingHouse
 from marsbench.market.orders import ORDER, Flag, Kind
+from marsbench.market.replay import cut, replay
 from marsbench.market.rules import CONTINUOUS, clock
 from marsbench.market.trajectory import BookState
 

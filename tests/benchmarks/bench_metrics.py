@@ -11,9 +11,9 @@ import pytest
 
 from marsbench.market import bars as bars_module
 from marsbench.market.bars import minute_bars
-from marsbench.market.clearing_house import Snapshots
 from marsbench.market.orders import FILL, ORDER
 from marsbench.market.rules import NASDAQ
+from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import BookState, Trajectory
 from marsbench.metrics.distribution_similarity import DistributionSimilarity
 from marsbench.metrics.stylized_facts import StylizedFacts
@@ -54,7 +54,7 @@ def day_of_events(rng: np.random.Generator) -> tuple[Trajectory, SimpleNamespace
 
 def test_one_minute_bars_of_a_replayed_day(benchmark, monkeypatch):
     day, replay = day_of_events(np.random.default_rng(0))
-    monkeypatch.setattr(bars_module.clearing_house, "replay_trajectory", lambda trajectory, levels: replay)
+    monkeypatch.setattr(bars_module, "replay_trajectory", lambda trajectory, levels: replay)
     minute_bars(day)
     assert benchmark.pedantic(minute_bars, (day,), rounds=3).minutes == 390
 

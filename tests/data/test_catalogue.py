@@ -19,8 +19,8 @@ import pytest
 from marsbench.data import catalogue
 from marsbench.data.catalogue import Dataset, Period, list_datasets, open_dataset, write_dataset
 from marsbench.data.dataset import building
-from marsbench.market.clearing_house import make_trajectory, replay_trajectory
 from marsbench.market.orders import orders
+from marsbench.market.replay import make_trajectory, replay_trajectory
 from marsbench.market.rules import MINUTE, NASDAQ, clock
 from marsbench.market.trajectory import BookState, Trajectory
 

@@ -11,7 +11,7 @@ from marsbench.data import lobster, sources
 from marsbench.data.catalogue import list_datasets, open_dataset
 from marsbench.data.convert import Split, convert, periods
 from marsbench.data.errors import DataError
-from marsbench.market.clearing_house import replay_trajectory
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import clock, clock_text
 
 

@@ -8,8 +8,8 @@ from paper_exchange import gzipped, shanghai_day
 
 from marsbench.data import shanghai
 from marsbench.data.verify import AuctionCheck, verify
-from marsbench.market.clearing_house import replay
 from marsbench.market.orders import AUCTION, Kind
+from marsbench.market.replay import replay
 from marsbench.market.rules import clock
 
 ORDERS = "TransactTime,ApplSeqNum,BizIndex,OrderNo,OrdType,Side,Price,OrderQty"

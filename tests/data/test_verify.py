@@ -13,8 +13,8 @@ from marsbench.data import lobster, shanghai, sources
 from marsbench.data.day import VenueDay
 from marsbench.data.errors import DataError
 from marsbench.data.verify import verify, verify_day
-from marsbench.market.clearing_house import replay
 from marsbench.market.orders import Kind
+from marsbench.market.replay import replay
 
 
 @pytest.fixture

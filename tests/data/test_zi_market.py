@@ -7,8 +7,8 @@ import pytest
 
 from marsbench.data import zi_market
 from marsbench.data.zi_market import PROFILES, SPLITS
-from marsbench.market.clearing_house import replay_trajectory
 from marsbench.market.orders import Kind, Reason
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SSE_A_SHARE, clock
 
 

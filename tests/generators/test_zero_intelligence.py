@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from marsbench.generators.zero_intelligence import Law, calibrate
 
 from markets import known_generator, opening, start_at, two_days
 from marsbench.data.zi_market import PROFILES
+from marsbench.generators.zero_intelligence import Law, calibrate
 from marsbench.market.clearing_house import BookView
 from marsbench.market.flow import Action, order_flow
 from marsbench.market.orders import ORDER

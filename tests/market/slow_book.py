@@ -292,25 +292,23 @@ class SlowBook:
         """The price at which the book would uncross now; None when nothing would trade."""
         asks, bids = self.sides[ASK], self.sides[BID]
         prices = sorted({*asks.prices, *bids.prices})
-        offered, demanded, total = {}, {}, 0
+        offered, offered_below, total = {}, {}, 0
         for price in prices:  # S(p): offered at p or lower
+            offered_below[price] = total
             total += asks.size(price) if price in asks.queues else 0
             offered[price] = total
-        total = 0
+        demanded, demanded_above, total = {}, {}, 0
         for price in reversed(prices):  # D(p): bid at p or higher
+            demanded_above[price] = total
             total += bids.size(price) if price in bids.queues else 0
             demanded[price] = total
 
         volume = max((min(demanded[p], offered[p]) for p in prices), default=0)
         if volume == 0:
             return None
-        prices = [
-            p
-            for p in prices
-            if min(demanded[p], offered[p]) == volume
-            and sum(bids.size(q) for q in bids.queues if q > p) <= volume  # every bid above is filled entirely
-            and sum(asks.size(q) for q in asks.queues if q < p) <= volume  # every ask below is filled entirely
-        ]
+        prices = [p for p in prices if min(demanded[p], offered[p]) == volume]
+        # Every bid above and every ask below is filled entirely.
+        prices = [p for p in prices if demanded_above[p] <= volume and offered_below[p] <= volume]
         imbalance = min(abs(demanded[p] - offered[p]) for p in prices)
         prices = [p for p in prices if abs(demanded[p] - offered[p]) == imbalance]
         if self.rules.tie == Tie.MIDDLE:
@@ -444,7 +442,7 @@ def slow_replay(
     end_ns: int | None = None,
     snapshots_at: Collection[int] | None = None,
 ) -> SlowReplay:
-    """The slow counterpart of ``marsbench.market.clearing_house.replay``."""
+    """The slow counterpart of ``marsbench.market.replay.replay``."""
     book = SlowBook(rules, book_state)
     return play(book, orders.tolist(), levels=levels, end_ns=end_ns, snapshots_at=snapshots_at)
 

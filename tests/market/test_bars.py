@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marsbench.market.bars import MIN_MIDS, MinuteBars, minute_bars
-from marsbench.market.clearing_house import make_trajectory, replay_trajectory
 from marsbench.market.orders import Flag, Kind, orders
+from marsbench.market.replay import make_trajectory, replay_trajectory
 from marsbench.market.rules import (
     CONTINUOUS,
     MINUTE,

@@ -21,8 +21,9 @@ from strategies import (
     stream,
 )
 
-from marsbench.market.clearing_house import ClearingHouse, Replay, replay
+from marsbench.market.clearing_house import ClearingHouse
 from marsbench.market.orders import AUCTION, NO_PRICE, ORDER, Reason
+from marsbench.market.replay import Replay, replay
 from marsbench.market.rules import MatchingRules, SelfTrade, Tie
 from marsbench.market.trajectory import BookState
 

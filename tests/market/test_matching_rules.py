@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from slow_book import slow_replay
 
-from marsbench.market.clearing_house import replay
 from marsbench.market.orders import AUCTION, NO_PRICE, ORDER, Flag, Kind, Reason, orders
+from marsbench.market.replay import replay
 from marsbench.market.rules import (
     CONTINUOUS,
     NASDAQ,
@@ -547,7 +547,7 @@ def test_shenzhen_takes_the_price_nearest_to_the_last_trade_or_the_reference(
 
 
 def test_shenzhen_chooses_among_the_prices_of_live_orders(engine: Engine) -> None:
-    # 101 would trade as much, but nobody named it; the bid at 102 never trades and still names a price.
+    # 101 would trade as much, but nobody named it: 100 and 105 are the prices to choose from.
     book = (ask(100, 50), bid(105, 50), ask(106, 5), bid(90, 5))
     assert auction_price(engine, SHENZHEN_DAY, *book, reference=101) == 100
 

@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from marsbench.metrics.distribution_similarity import DistributionSimilarity
-from marsbench.metrics.stylized_facts import StylizedFacts
-from marsbench.metrics.three_class_accuracy import ThreeClassAccuracy
 from pairs_of_arrays import OPEN, bars_of, missing, pairs
 
 from marsbench.evidence import Metric, TrajectoryPairs
 from marsbench.market.bars import MinuteBars
-from marsbench.market.clearing_house import cut, make_trajectory
 from marsbench.market.orders import orders
+from marsbench.market.replay import cut, make_trajectory
 from marsbench.market.rules import MINUTE, NASDAQ, SECOND
 from marsbench.market.trajectory import BookState
+from marsbench.metrics.distribution_similarity import DistributionSimilarity
+from marsbench.metrics.stylized_facts import StylizedFacts
+from marsbench.metrics.three_class_accuracy import ThreeClassAccuracy
 from marsbench.simulation.contracts import Start
 from marsbench.stats import oracles
 from marsbench.stats.facts import FACTS
@@ -294,10 +294,9 @@ def test_the_metrics_run_on_real_orders_and_persistence_comes_from_the_history()
     table = out.tables["accuracy_summary"]
     assert all(s.value == 1 for s in out.scores)
     assert all(v is not None for v in table["persistence_accuracy"])
+    from marsbench.market.bars import minute_bars
     from marsbench.metrics._baselines import history_bars, value_before_start
     from marsbench.metrics._quantities import QUANTITIES
-
-    from marsbench.market.bars import minute_bars
 
     whole = minute_bars(day)
     before = history_bars(evidence)

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from markets import known_generator, opening, start_at, two_days
-from marsbench.market.clearing_house import BookView, Events, replay_trajectory
+from marsbench.market.clearing_house import BookView, Events
 from marsbench.market.orders import ORDER, Kind
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, SSE_A_SHARE, clock
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.agents import PeriodicAgent, market_buyer

@@ -9,7 +9,7 @@ from markets import known_generator, two_days
 from marsbench import registry
 from marsbench.data.dataset import Dataset, Period, write_dataset
 from marsbench.evidence import TaskContext, TrajectoryPairs
-from marsbench.market.clearing_house import replay_trajectory
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Kind
 from marsbench.simulation.rollout import simulate

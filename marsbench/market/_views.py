@@ -1,0 +1,198 @@
+"""Compiled access to books between messages: load, store, copy, and what generators look up in them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from marsbench.market._book import (
+    AGENT_LIVE,
+    BID,
+    DONE,
+    GROW_BOOK,
+    HASHED,
+    HEAD,
+    N_ASK,
+    N_FILLS,
+    USED_LEVELS,
+    USED_NODES,
+    kernel,
+    no_room,
+    position,
+    rest,
+)
+from marsbench.market.orders import NO_PRICE
+
+
+@kernel
+def load_book(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, resting):
+    """Fill an empty book with resting orders. Returns GROW_BOOK if they do not fit."""
+    for i in range(len(resting)):
+        if no_room(head, b, cap_nodes, cap_levels):
+            return GROW_BOOK
+        rest(
+            head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table,
+            np.int64(resting[i].kind), np.int64(resting[i].price_ticks), np.int64(resting[i].size_shares),
+            np.int64(resting[i].owner), resting[i].order_id,
+        )  # fmt: skip
+    return DONE
+
+
+@kernel
+def store_book(head, nodes, levels, keys, slots, b, cap_nodes, cap_levels, resting):
+    """Write the resting orders, asks then bids, best price first, oldest first."""
+    i = 0
+    for side in range(2):
+        for k in range(head[b, N_ASK + side] - 1, -1, -1):
+            level = b * cap_levels + slots[(b * 2 + side) * cap_levels + k]
+            node = levels[level].first
+            while node >= 0:
+                at = b * cap_nodes + node
+                resting[i].order_id = nodes[at].id
+                resting[i].price_ticks = levels[level].price
+                resting[i].size_shares = nodes[at].size
+                resting[i].owner = nodes[at].owner
+                resting[i].kind = side
+                node = nodes[at].next
+                i += 1
+
+
+@kernel
+def copy_books(head, node_words, level_words, keys, slots, source, rows, cap_nodes, cap_levels):
+    """Copy one book into others: only the words in use; the id table is rebuilt when it is needed."""
+    used_nodes, used_levels = head[source, USED_NODES], head[source, USED_LEVELS]
+    node_size, level_size = 4, 3  # in 8-byte words
+    for r in range(len(rows)):
+        b = rows[r]
+        if b == source:
+            continue
+        fills = head[0, N_FILLS]
+        for k in range(HEAD):
+            head[b, k] = head[source, k]
+        head[b, HASHED] = 0
+        head[0, N_FILLS] = fills
+        here, there = source * cap_nodes * node_size, b * cap_nodes * node_size
+        for k in range(used_nodes * node_size):
+            node_words[there + k] = node_words[here + k]
+        here, there = source * cap_levels * level_size, b * cap_levels * level_size
+        for k in range(used_levels * level_size):
+            level_words[there + k] = level_words[here + k]
+        for side in range(2):
+            here, there = (source * 2 + side) * cap_levels, (b * 2 + side) * cap_levels
+            for k in range(head[source, N_ASK + side]):
+                keys[there + k] = keys[here + k]
+                slots[there + k] = slots[here + k]
+
+
+@kernel
+def _owned(nodes, levels, level, node_base, owner):
+    total = np.int64(0)
+    node = np.int64(levels[level].first)
+    while node >= 0:
+        if nodes[node_base + node].owner == owner:
+            total += nodes[node_base + node].size
+        node = np.int64(nodes[node_base + node].next)
+    return total
+
+
+@kernel
+def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, anchors, edges, out):
+    """The market's volume in bins of distance from ``anchors[k, side]``, into ``out[k, side, bin]``.
+
+    Distances count upwards from the anchor on the ask side and downwards on the bid side; bin j of
+    row k is ``[edges[k, j], edges[k, j + 1])``.
+    """
+    bins = out.shape[2]
+    for k in range(len(rows)):
+        b = rows[k]
+        for side in range(2):
+            for j in range(bins):
+                out[k, side, j] = 0
+            base = (b * 2 + side) * cap_levels
+            anchor = np.int64(anchors[k, side])
+            j = 0
+            for at in range(head[b, N_ASK + side] - 1, -1, -1):
+                key = np.int64(keys[base + at])
+                distance = anchor - key if side == BID else -key - anchor
+                while j < bins and distance >= edges[k, j + 1]:
+                    j += 1
+                if j == bins:
+                    break
+                if distance >= edges[k, j]:
+                    level = b * cap_levels + slots[base + at]
+                    if head[b, AGENT_LIVE] == 0:
+                        out[k, side, j] += levels[level].volume
+                    else:
+                        out[k, side, j] += _owned(nodes, levels, level, b * cap_nodes, 0)
+
+
+@kernel
+def level_at_volume(
+    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, anchors, near, far, targets, out
+):  # fmt: skip
+    """The level where the market's volume at distances ``[near, far)`` from an anchor passes a target.
+
+    ``out[k, 0]`` is its price (NO_PRICE if the volume does not reach ``targets[k]``), ``out[k, 1]``
+    the size of the market's newest order there.
+    """
+    for k in range(len(rows)):
+        b, side = rows[k], sides[k]
+        base = (b * 2 + side) * cap_levels
+        out[k, 0] = NO_PRICE
+        out[k, 1] = 0
+        passed = 0.0
+        for at in range(head[b, N_ASK + side] - 1, -1, -1):
+            key = np.int64(keys[base + at])
+            distance = anchors[k] - key if side == BID else -key - anchors[k]
+            if distance < near[k]:
+                continue
+            if distance >= far[k]:
+                break
+            level = b * cap_levels + slots[base + at]
+            if head[b, AGENT_LIVE] == 0:
+                passed += levels[level].volume
+            else:
+                passed += _owned(nodes, levels, level, b * cap_nodes, 0)
+            if passed >= targets[k]:
+                node = np.int64(levels[level].last)
+                while nodes[b * cap_nodes + node].owner != 0:
+                    node = np.int64(nodes[b * cap_nodes + node].prev)
+                out[k, 0] = key if side == BID else -key
+                out[k, 1] = nodes[b * cap_nodes + node].size
+                break
+
+
+@kernel
+def nearest_owned(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, reach, owner, out):
+    """Level nearest to ``prices[k]`` on ``sides[k]`` where ``owner`` has volume, within ``reach`` ticks.
+
+    ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there;
+    of two equally near levels the one nearer to the touch.
+    """
+    for k in range(len(rows)):
+        b, side = rows[k], sides[k]
+        base = (b * 2 + side) * cap_levels
+        n = head[b, N_ASK + side]
+        key = np.int64(prices[k]) if side == BID else -np.int64(prices[k])
+        out[k, 0] = NO_PRICE
+        out[k, 1] = 0
+        better = position(keys, base, n, key)
+        worse = better - 1
+        while better < n or worse >= 0:
+            up = np.int64(keys[base + better]) - key if better < n else np.int64(1) << 40
+            down = key - np.int64(keys[base + worse]) if worse >= 0 else np.int64(1) << 40
+            if min(up, down) > reach[k]:
+                break
+            if up <= down:
+                at = better
+                better += 1
+            else:
+                at = worse
+                worse -= 1
+            node = np.int64(levels[b * cap_levels + slots[base + at]].last)
+            while node >= 0 and nodes[b * cap_nodes + node].owner != owner:
+                node = np.int64(nodes[b * cap_nodes + node].prev)
+            if node >= 0:
+                price = np.int64(keys[base + at])
+                out[k, 0] = price if side == BID else -price
+                out[k, 1] = nodes[b * cap_nodes + node].size
+                break
