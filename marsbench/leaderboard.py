@@ -61,6 +61,23 @@ class Row:
         rates = [r.cost["orders_per_s"] for r in self.results if r.status == "done" and r.cost.get("orders_per_s")]
         return sum(rates) / len(rates) if rates else None
 
+    @property
+    def below_floor(self) -> tuple[int, int]:
+        """Scores whose whole interval is worse than their floor, and scores that have floor and interval.
+
+        Counted over all of them: a score that cannot rank, because floor and ceiling cannot be told
+        apart, still shows a generator that is worse than either.
+        """
+        judged = [s for s in self.scores.values() if s.floor is not None and None not in (s.ci_low, s.ci_high)]
+        return sum(map(_worse_than_floor, judged)), len(judged)
+
+
+def _worse_than_floor(score: Score) -> bool:
+    assert score.floor is not None
+    if score.direction == "lower":
+        return score.ci_low is not None and score.ci_low > score.floor
+    return score.direction == "higher" and score.ci_high is not None and score.ci_high < score.floor
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -102,6 +119,7 @@ class Leaderboard:
                     "overall_interval": None,
                     "groups": dict(row.groups),
                     "unranked": row.unranked,
+                    "below_floor": {"scores": row.below_floor[0], "of": row.below_floor[1]},
                     "orders_per_s": row.orders_per_s,
                     "scores": {key: score.to_dict() for key, score in row.scores.items()},
                     "results": [str(r.path) if r.path else r.unit for r in row.results],

@@ -9,6 +9,8 @@ from marsbench.leaderboard import NOT_APPLICABLE, WITHIN_DAY, Leaderboard
 from marsbench.ranking import GROUPS
 from marsbench.scores import Score
 
+BELOW = "below floor: scores, ranking or not, whose whole interval is worse than their floor"
+
 
 def number(value: float | str | None, digits: int = 3) -> str:
     """A number for a table; words pass, None is a dash."""
@@ -24,13 +26,14 @@ def number_text(value: object) -> str:
 
 def cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the ranking as text."""
-    head = ["rank", "generator", *board.groups, "overall", "orders/s"]
+    head = ["rank", "generator", *board.groups, "overall", "below floor", "orders/s"]
     body = []
     for row in board.rows:
         groups = [number(row.groups.get(g, "missing")) for g in board.groups]
         rate = f"{row.orders_per_s:,.0f}" if row.orders_per_s else "-"
         ranked = number(row.overall) if row.rank else "unranked"
-        body.append([str(row.rank or "-"), row.label, *groups, ranked, rate])
+        below, judged = row.below_floor
+        body.append([str(row.rank or "-"), row.label, *groups, ranked, f"{below} of {judged}" if judged else "-", rate])
     return head, body
 
 
@@ -47,7 +50,7 @@ def to_table(board: Leaderboard) -> str:
     lines = ["  ".join(c.ljust(w) if i == 1 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))) for line in [head, *body]]  # fmt: skip  # noqa: E501
     lines.insert(1, "  ".join("-" * w for w in widths))
     unranked = [f"unranked {row.label}: {row.unranked}" for row in board.rows if row.unranked]
-    ruler = "0 = floor, 1 = ceiling; interquartile mean within a group, plain mean over groups"
+    ruler = "0 = floor, 1 = ceiling; interquartile mean within a group, plain mean over groups; " + BELOW
     out = [title(board), *lines, ruler, *unranked, *board.notes]
     return "\n".join(line.rstrip() for line in out)
 
@@ -63,7 +66,7 @@ def to_markdown(board: Leaderboard) -> str:
     out += [f"> {note}" for note in board.notes if note == WITHIN_DAY] + [""] * board.single_day
     out += [line(head), line(["--:", "---", *["--:"] * (len(head) - 2)]), *map(line, body), ""]
     out += [f"- **{row.label}** is unranked: {row.unranked}" for row in board.rows if row.unranked]
-    out += ["", "0 is the floor and 1 the ceiling of every score; the interquartile mean within a group, the plain mean over groups."]  # fmt: skip  # noqa: E501
+    out += ["", "0 is the floor and 1 the ceiling of every score; the interquartile mean within a group, the plain mean over groups; " + BELOW + "."]  # fmt: skip  # noqa: E501
     out += [note for note in board.notes if note != WITHIN_DAY]
     labels = [row.label for row in board.rows]
     out += ["", "## Every score", "", line(["score", "unit", "floor", "ceiling", *labels])]

@@ -140,6 +140,7 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         "generator": generator,
         "overall": _cell(row.overall) if row.rank else {"value": None, "word": "unranked", "text": "unranked"},
         "groups": groups,
+        "below": row.below_floor,
         "rate": row.orders_per_s,
         "sections": _sections(board, row),
         "results": [_result(r) for r in row.results],

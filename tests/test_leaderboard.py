@@ -14,10 +14,11 @@ from scipy import stats
 
 from example_results import changed, failed, not_applicable, result, score
 from marsbench import leaderboard, results
-from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, build, load
+from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, Row, build, load
 from marsbench.leaderboard_text import to_json, to_markdown, to_table
 from marsbench.ranking import IncomparableError, MissingError, interquartile_mean
 from marsbench.results import Result
+from marsbench.scores import Direction, Score
 
 
 @pytest.mark.parametrize("n", [4, 8, 40])
@@ -196,3 +197,30 @@ def test_a_damaged_result_is_named_by_the_leaderboard(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(results.ResultError, match=str(path)):
         load(tmp_path)
+
+
+def test_a_score_wholly_below_its_floor_is_counted_even_where_it_cannot_rank() -> None:
+    def bounded(key: str, low: float, high: float, direction: Direction, floor: float | None = 0.5) -> Score:
+        value = (low + high) / 2
+        return Score(
+            key,
+            value,
+            "distributions",
+            direction,
+            ci_low=low,
+            ci_high=high,
+            floor=floor,
+            ceiling=0.5,
+            informative=False,
+        )
+
+    scores = [
+        bounded("a.worse", 0.1, 0.4, "higher"),
+        bounded("a.not_sure", 0.1, 0.6, "higher"),
+        bounded("a.better", 0.6, 0.7, "higher"),
+        bounded("a.worse_distance", 0.6, 0.7, "lower"),
+        bounded("a.better_distance", 0.1, 0.4, "lower"),
+        bounded("a.no_floor", 0.1, 0.4, "higher", floor=None),
+    ]
+    row = Row("x", None, None, {}, {s.key: s for s in scores}, ())
+    assert row.below_floor == (2, 5)
