@@ -54,10 +54,12 @@ def to_lobster(trajectory: Trajectory, folder: str | Path, *, levels: int = 10, 
     As at LOBSTER, an aggressive order shows as its executions (and its rest as a new order), an event
     beyond the published levels gives no row, and a replaced order comes back under a new id. The first
     row is a message "trading resumes" at the start, which moves nothing, beside the starting book, so
-    that no event is lost to the seed. What the format cannot say is lost: rejected messages, owners,
-    the limit and the unfilled rest of an order that does not rest, where one aggressive order ends and
-    the next begins if both come at the same nanosecond, queue order of the starting book, and changes of place
-    in a queue that a source file forced (``REPLACE | SEEDED`` at the same price).
+    that no event is lost to the seed.
+
+    What the format cannot say is lost: rejected messages, owners, the limit and the unfilled rest of
+    an order that does not rest, where one aggressive order ends and the next begins if both come at
+    the same nanosecond, the queue order of the starting book, and changes of place in a queue that a
+    source file forced (``REPLACE | SEEDED`` at the same price).
 
     Parameters
     ----------
