@@ -16,7 +16,7 @@ _WHERE = {
     # run and rank
     "run": "marsbench.runner",
     "score": "marsbench.runner",
-    "leaderboard": "marsbench.leaderboard",
+    "leaderboards": "marsbench.leaderboard",
     "generator": "marsbench.registry",
     "metric": "marsbench.registry",
     "task": "marsbench.registry",

@@ -303,7 +303,7 @@ def load(
     return found
 
 
-def leaderboard(
+def leaderboards(
     results: str | Path = "results",
     *,
     dataset: str | None = None,

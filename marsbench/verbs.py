@@ -14,7 +14,7 @@ from marsbench import leaderboard_text as text
 from marsbench import progress, registry
 from marsbench.files import file_safe, write_atomic
 from marsbench.leaderboard import Leaderboard, build, load
-from marsbench.leaderboard import leaderboard as boards_of
+from marsbench.leaderboard import leaderboards as boards_of
 
 
 def _command(options: argparse.Namespace) -> str:

@@ -181,7 +181,7 @@ def test_it_is_a_pure_function_of_the_files(tmp_path: Path) -> None:
     for one in made:
         where = {"dataset": "made-up-market", "task": "realism", "generator": one.generator["label"]}
         results.write(one, results.result_path(tmp_path, **where, seed=0, limit=one.limit))
-    first, second = (to_json(leaderboard.leaderboard(tmp_path)) for _ in range(2))
+    first, second = (to_json(leaderboard.leaderboards(tmp_path)) for _ in range(2))
     assert first == second
     assert [len(v) for v in load(tmp_path).values()] == [2]
     assert [len(v) for v in load(tmp_path, limit=4).values()] == [1]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import marsbench
 from marsbench import registry
 from marsbench.registry import Entry, EvidenceError, Spec, parse, register
 from marsbench.simulation.contracts import Kind
@@ -107,3 +109,11 @@ def test_every_name_of_the_public_api_exists() -> None:
         assert getattr(marsbench, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         marsbench.nothing  # noqa: B018 - the access is the test
+
+
+def test_no_public_name_is_hidden_by_a_module_of_the_same_name() -> None:
+    """``import marsbench.x`` would replace the function ``marsbench.x`` by the module."""
+    modules = {m.name for m in pkgutil.iter_modules(marsbench.__path__)}
+    assert not modules & set(marsbench.__all__)
+    for name in marsbench.__all__:
+        assert getattr(marsbench, name) is not None

@@ -23,6 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from marsbench.market._memory import move
 from marsbench.market.orders import AUCTION, Flag, Kind, Reason
 from marsbench.market.rules import PhaseKind, SelfTrade, Tie
 
@@ -199,9 +200,8 @@ def _drop_level(head, levels, keys, slots, b, cap_levels, slot):
     n = head[b, N_ASK + side]
     price = levels[b * cap_levels + slot].price
     at = position(keys, base, n, price if side == BID else -price)
-    for k in range(at, n - 1):
-        keys[base + k] = keys[base + k + 1]
-        slots[base + k] = slots[base + k + 1]
+    move(keys, base + at, base + at + 1, n - 1 - at)
+    move(slots, base + at, base + at + 1, n - 1 - at)
     head[b, N_ASK + side] = n - 1
     levels[b * cap_levels + slot].last = head[b, FREE_LEVEL]
     head[b, FREE_LEVEL] = slot
@@ -251,9 +251,8 @@ def rest(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_
         else:
             slot = head[b, USED_LEVELS]
             head[b, USED_LEVELS] = slot + 1
-        for k in range(n, at, -1):
-            keys[base + k] = keys[base + k - 1]
-            slots[base + k] = slots[base + k - 1]
+        move(keys, base + at + 1, base + at, n - at)
+        move(slots, base + at + 1, base + at, n - at)
         keys[base + at] = key
         slots[base + at] = slot
         head[b, N_ASK + side] = n + 1

@@ -6,13 +6,7 @@ messages ahead, in three stages because one address depends on the one before.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from marsbench.market._book import (
     BID,
@@ -35,23 +29,8 @@ from marsbench.market._book import (
     no_room,
     slot_of,
 )
+from marsbench.market._memory import copy, prefetch
 from marsbench.market.orders import NO_PRICE
-
-
-@intrinsic
-def _prefetch(typing: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of ``array.flat[index]`` ahead of its use."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        shape = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0")
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        address = builder.bitcast(builder.gep(data, [args[1]]), pointer)
-        builder.call(function, [address, word(0), word(3), word(1)])  # for reading, keep, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
 
 
 @kernel
@@ -83,9 +62,9 @@ def _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, row, de
         if (changed >> side) & 1 == 1:
             _write_side(head, levels, keys, slots, 0, side, cap_levels, prices, sizes, row, depth)
         else:
-            for k in range(depth):
-                prices[row, side, k] = prices[row - 1, side, k]
-                sizes[row, side, k] = sizes[row - 1, side, k]
+            there, here = (row * 2 + side) * depth, ((row - 1) * 2 + side) * depth
+            copy(prices, there, here, depth)
+            copy(sizes, there, here, depth)
 
 
 @kernel
@@ -129,9 +108,9 @@ def close_phases(
 def _prefetch_book(head, table, b, cap_table, order_id):
     """First stage: the scalars of a book, and where an id would be in its table."""
     for word in range(0, HEAD, 8):
-        _prefetch(head, b * HEAD + word)
+        prefetch(head, b * HEAD + word)
     if order_id != 0:
-        _prefetch(table, b * cap_table + slot_of(order_id, cap_table - 1))
+        prefetch(table, b * cap_table + slot_of(order_id, cap_table - 1))
 
 
 @kernel
@@ -139,14 +118,14 @@ def _prefetch_orders(head, nodes, keys, slots, table, b, cap_nodes, cap_levels, 
     """Second stage: both touches, the node that a new order would take, the order that an id names."""
     for side in range(2):
         best = (b * 2 + side) * cap_levels + head[b, N_ASK + side] - 1
-        _prefetch(keys, best)
-        _prefetch(slots, best)
+        prefetch(keys, best)
+        prefetch(slots, best)
     node = head[b, FREE_NODE] if head[b, FREE_NODE] >= 0 else head[b, USED_NODES]
-    _prefetch(nodes, b * cap_nodes + node)
+    prefetch(nodes, b * cap_nodes + node)
     if order_id != 0:
         named = table[b * cap_table + slot_of(order_id, cap_table - 1)]
         if named >= 0:
-            _prefetch(nodes, b * cap_nodes + named)
+            prefetch(nodes, b * cap_nodes + named)
 
 
 @kernel
@@ -155,11 +134,11 @@ def _prefetch_levels(head, nodes, levels, slots, b, cap_nodes, cap_levels, table
     for side in range(2):
         n = head[b, N_ASK + side]
         if n > 0:
-            _prefetch(levels, b * cap_levels + slots[(b * 2 + side) * cap_levels + n - 1])
+            prefetch(levels, b * cap_levels + slots[(b * 2 + side) * cap_levels + n - 1])
     if order_id != 0:
         named = table[b * cap_table + slot_of(order_id, cap_table - 1)]
         if named >= 0:
-            _prefetch(levels, b * cap_levels + nodes[b * cap_nodes + named].level)
+            prefetch(levels, b * cap_levels + nodes[b * cap_nodes + named].level)
 
 
 @kernel

@@ -20,6 +20,7 @@ from marsbench.market._book import (
     position,
     rest,
 )
+from marsbench.market._memory import copy
 from marsbench.market.orders import NO_PRICE
 
 
@@ -57,10 +58,8 @@ def store_book(head, nodes, levels, keys, slots, b, cap_nodes, cap_levels, resti
 
 
 @kernel
-def copy_books(head, node_words, level_words, keys, slots, source, rows, cap_nodes, cap_levels):
-    """Copy one book into others: only the words in use; the id table is rebuilt when it is needed."""
-    used_nodes, used_levels = head[source, USED_NODES], head[source, USED_LEVELS]
-    node_size, level_size = 4, 3  # in 8-byte words
+def copy_books(head, nodes, levels, keys, slots, source, rows, cap_nodes, cap_levels):
+    """Copy one book into others: only what is in use; the id table is rebuilt when it is needed."""
     for r in range(len(rows)):
         b = rows[r]
         if b == source:
@@ -70,17 +69,12 @@ def copy_books(head, node_words, level_words, keys, slots, source, rows, cap_nod
             head[b, k] = head[source, k]
         head[b, HASHED] = 0
         head[0, N_FILLS] = fills
-        here, there = source * cap_nodes * node_size, b * cap_nodes * node_size
-        for k in range(used_nodes * node_size):
-            node_words[there + k] = node_words[here + k]
-        here, there = source * cap_levels * level_size, b * cap_levels * level_size
-        for k in range(used_levels * level_size):
-            level_words[there + k] = level_words[here + k]
+        copy(nodes, b * cap_nodes, source * cap_nodes, head[source, USED_NODES])
+        copy(levels, b * cap_levels, source * cap_levels, head[source, USED_LEVELS])
         for side in range(2):
-            here, there = (source * 2 + side) * cap_levels, (b * 2 + side) * cap_levels
-            for k in range(head[source, N_ASK + side]):
-                keys[there + k] = keys[here + k]
-                slots[there + k] = slots[here + k]
+            there, here = (b * 2 + side) * cap_levels, (source * 2 + side) * cap_levels
+            copy(keys, there, here, head[source, N_ASK + side])
+            copy(slots, there, here, head[source, N_ASK + side])
 
 
 @kernel

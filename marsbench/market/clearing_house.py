@@ -174,7 +174,7 @@ class ClearingHouse:
         """Copy one book into others."""
         books = self._books
         views.copy_books(
-            books.head, books.nodes.view(np.int64), books.levels.view(np.int64), books.keys, books.slots,
+            books.head, books.nodes, books.levels, books.keys, books.slots,
             int(source), np.asarray(rows, np.int64), books.cap_nodes, books.cap_levels,
         )  # fmt: skip
 
