@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from marsbench.evidence import Metric, TrajectoryPairs
 from marsbench.scores import Outcome, Score
-from marsbench.stats.bootstrap import cluster_interval
+from marsbench.stats.bootstrap import cluster_interval, share_interval
 from marsbench.stats.classes import MISSING, accuracy, classify, kappa, tercile_edges, vote_shares
 from marsbench.stats.windows import codes
 
@@ -151,6 +151,7 @@ class ThreeClassAccuracy(Metric):
         interval = cluster_interval(statistics, len(matrix), rng, resamples=self.resamples)
         interval = within(interval, np.array([0.0, -1.0, -1.0]), np.array([1.0, 1.0, 1.0]))
         value, agreement, gain = statistics(np.ones((1, len(matrix))))[0]
+        share = share_interval(replace(interval, low=interval.low[0], high=interval.high[0]), value)
         n = round(float(total.sum()))
         missing = None
         if number(value) is None:
@@ -159,9 +160,9 @@ class ThreeClassAccuracy(Metric):
             f"three_class_accuracy.{quantity.key}.{case.variant}",
             number(value),
             "prediction",
-            ci_low=number(interval.low[0]),
-            ci_high=number(interval.high[0]),
-            ci_method=interval.method if number(interval.low[0]) is not None else None,
+            ci_low=number(share.low),
+            ci_high=number(share.high),
+            ci_method=share.method if number(share.low) is not None else None,
             floor=floor,
             n=n,
             clusters=interval.clusters,

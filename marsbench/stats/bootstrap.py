@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,22 @@ def cluster_interval(
         warnings.simplefilter("ignore", RuntimeWarning)  # all-NaN columns stay NaN
         low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Interval(low, high, f"cluster bootstrap percentile, {clusters} {what}, {resamples} resamples", clusters)
+
+
+def share_interval(interval: Interval, value: Floats, *, level: float = 0.95) -> Interval:
+    """The interval of a share, mended where all clusters agree and resampling sees no spread at all.
+
+    At 0 or 1 in every cluster the missing side is the exact binomial (Clopper-Pearson) bound with
+    clusters as trials; where all clusters share another value there is no interval.
+    """
+    flat = np.isclose(interval.low, interval.high, rtol=0, atol=1e-12)
+    if interval.method is None or not flat.any():
+        return interval
+    reach = ((1 - level) / 2) ** (1 / interval.clusters)
+    low = np.where(flat, np.where(value <= 0, 0.0, np.where(value >= 1, reach, np.nan)), interval.low)
+    high = np.where(flat, np.where(value <= 0, 1 - reach, np.where(value >= 1, 1.0, np.nan)), interval.high)
+    method = f"exact binomial, {interval.clusters} clusters that agree"
+    return replace(interval, low=low, high=high, method=method)
 
 
 def ratio_interval(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from marsbench.stats.bootstrap import (
     FEW,
     MAX_GROUPS,
+    Interval,
     cluster_interval,
     deletion_weights,
     jackknife_interval,
     ratio_interval,
     resampled_weights,
+    share_interval,
 )
 from marsbench.stats.facts import CURVES
 from marsbench.stats.pooling import Pool, per_instrument
@@ -166,3 +169,18 @@ def test_the_limit_between_the_two_intervals_is_twenty_clusters():
     rng = np.random.default_rng(9)
     at = cluster_interval(lambda w: w @ np.arange(20.0), 20, rng)
     assert "bootstrap" in str(at.method)
+
+
+def test_a_share_that_all_clusters_agree_on_keeps_an_interval_of_some_width() -> None:
+    def interval(shares: list[float]) -> Interval:
+        values = np.array(shares)
+        found = cluster_interval(lambda w: w @ values / w.sum(axis=1), len(values), np.random.default_rng(0))
+        return share_interval(found, np.asarray(values.mean()))
+
+    never, always = interval([0.0] * 8), interval([1.0] * 8)
+    exact = stats.binomtest(0, 8).proportion_ci(0.95)
+    assert (float(never.low), float(never.high)) == pytest.approx((exact.low, exact.high))
+    assert (float(always.low), float(always.high)) == pytest.approx((1 - exact.high, 1.0))
+    assert "agree" in (never.method or "")
+    assert np.isnan(interval([0.5] * 8).low)
+    assert "agree" not in (interval([0.0, 1.0] * 4).method or "")
