@@ -196,6 +196,11 @@ class Rollouts:
                 "provide one file per start, or limit the starts"
             )
         rollouts = min(map(len, many))
+        if max(map(len, many)) > rollouts:
+            self.say(
+                f"{self.label}: some starts have up to {max(map(len, many))} trajectories, others {rollouts}; "
+                f"the first {rollouts} of every start are used, so that all starts count alike"
+            )
         self.orders += sum(len(t.orders) for row in many for t in row[:rollouts])
         return [row[:rollouts] for row in many]
 

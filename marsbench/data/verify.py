@@ -201,11 +201,13 @@ def _compare_deletes(day: VenueDay, result: Replay) -> dict[str, int]:
     new = (day.orders["kind"] != Kind.CANCEL) & (result.reason == Reason.OK)
     new[day.requeued] = False  # A change of place must not change volume, or the balance is off.
     new = day.orders[new]
-    cancels = day.orders[(day.orders["kind"] == Kind.CANCEL) & (result.reason == Reason.OK)]
+    done = (day.orders["kind"] == Kind.CANCEL) & (result.reason == Reason.OK)
+    cancels = day.orders[done]
+    asked = np.where(cancels["size_shares"] > 0, cancels["size_shares"], result.cancelled_shares[done])  # 0 means all
     ids = np.r_[day.book.resting["order_id"], new["order_id"], result.fills["bid_id"], result.fills["ask_id"]]
     ids = np.r_[ids, cancels["order_id"], result.final.resting["order_id"]]
     parts = [day.book.resting["size_shares"], new["size_shares"]]
-    parts += [-result.fills["size_shares"]] * 2 + [-cancels["size_shares"], -result.final.resting["size_shares"]]
+    parts += [-result.fills["size_shares"]] * 2 + [-asked, -result.final.resting["size_shares"]]
     distinct, index = np.unique(ids, return_inverse=True)
     balance = np.bincount(index, weights=np.concatenate(parts), minlength=len(distinct))
     return {
