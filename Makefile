@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
+RESULTS ?= my-results
 MESSAGES ?= 10000000
 SEED ?= 0
 SOURCES := marsbench generators metrics tasks tests
@@ -28,7 +29,7 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.ready
 
 leaderboard: $(VENV)/.ready
-	$(BIN)/marsbench run --jobs $(JOBS)
+	$(BIN)/marsbench run --jobs $(JOBS) --results $(RESULTS)
 
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(SOURCES)
