@@ -9,7 +9,7 @@ that improve a wide spread pile up in a narrow one and the spread collapses.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +84,12 @@ class Blocks:
     length_ns: NDArray[np.int64]
 
 
-class Chooser:
+class Chooser(ABC):
     """Chooses the next block of every row; one subclass per generator."""
 
     @abstractmethod
     def choose(self, tape: Tape, rows: Rows, number: NDArray[np.int64], trading_ns: NDArray[np.int64]) -> Blocks:
         """Blocks number ``number[k]`` of the rows, which begin at ``trading_ns[k]`` of the simulated day."""
-        raise NotImplementedError
 
 
 class RecordedSession(Session):

@@ -150,8 +150,8 @@ class Fills:
 
     def __init__(self, books: Books, size: int) -> None:
         self.books = books
-        self.fills = np.zeros(size, FILL)
-        self.rows = np.zeros(size, np.int64)
+        self.fills = np.empty(size, FILL)
+        self.rows = np.empty(size, np.int64)
         self.used = 0
 
     def reset(self) -> None:
@@ -163,7 +163,7 @@ class Fills:
 
 
 def extended(array: NDArray[Any], size: int) -> NDArray[Any]:
-    out = np.zeros(size, array.dtype)
+    out = np.empty(size, array.dtype)
     out[: len(array)] = array
     return out
 

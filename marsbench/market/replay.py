@@ -83,10 +83,9 @@ def replay(
     books = Books(rules, 1, orders=len(book.resting) + 1024, levels=len(book.resting) // 2 + 256)
     books.load(0, book)
     fills = Fills(books, n + len(book.resting) + 1024)
-    reasons, outs = np.zeros(n, np.uint8), np.zeros((n, 5), np.int64)
-    # zeros, not empty: calloc hands out huge pages, and page faults would cost more than the matching.
-    prices = np.zeros((n + 1 if levels else 0, 2, levels), np.int32)
-    sizes = np.zeros(prices.shape, np.int64)
+    reasons, outs = np.empty(n, np.uint8), np.empty((n, 5), np.int64)
+    prices = np.empty((n + 1 if levels else 0, 2, levels), np.int32)
+    sizes = np.empty(prices.shape, np.int64)
 
     def stream(first: int) -> tuple[int, int]:
         status, at = streams.replay_stream(
