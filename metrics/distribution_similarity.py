@@ -45,8 +45,8 @@ class DistributionSimilarity(Metric):
         Ceiling: OVL(replay on A, replay on B), same n. Floor: the frozen value of the calibrated
         zero-intelligence generator by this same metric. ``.full`` and ``.w1`` are not normalised.
     Interval
-        Jackknife t over clusters. A bootstrap repeats clusters, which lowers its overlap by more than the
-        interval is wide: nominal 95% percentile intervals covered 0 to 34%, the jackknife 92 to 99%.
+        Jackknife t over clusters, whose coverage the tests of intervals measure on a mean gap, not on the
+        overlap itself. A percentile bootstrap repeats clusters, which lowers the overlap.
     Reference
         MarS (ICLR 2025) appendix J, Table 7; bins by ours, as the paper states none.
     Known failures

@@ -55,8 +55,8 @@ class StylizedFacts(Metric):
         within windows; for 2, 3, 7 the frozen value of the calibrated zero-intelligence generator.
         Normalised = (value - floor) / (ceiling - floor), 1 being as close as replay is to itself.
     Interval
-        Jackknife t over clusters for the scores. The percentile bootstrap was tried and dropped: for a
-        distance that is never negative, nominal 95% intervals covered 0 to 34%, the jackknife 92 to 99%.
+        Jackknife t over clusters for the scores, whose coverage the tests of intervals measure on a mean
+        gap. A percentile bootstrap repeats clusters, which shifts a distance that is never negative.
         Curves and statistics: cluster bootstrap, t interval below 20 clusters.
     Reference
         Cont (2001); MarS (ICLR 2025) appendix I; Ratliff-Crain et al. (2023); Takahashi et al. (2019).
