@@ -155,6 +155,11 @@ def _data(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = _add(actions, "verify", "replay files and compare with what the exchange published")
     verify.set_defaults(call="data_verify")
     verify.add_argument("paths", nargs="+", metavar="PATH", help="source files or folders")
+    for each in (convert, verify):
+        each.add_argument(
+            "-o", "--option", dest="options", action="append", default=[], metavar="NAME=VALUE",
+            help="an option of the source's reader, such as instrument=ESH4",
+        )  # fmt: skip
     for each in (listing, convert, verify):
         _json(each)
 

@@ -206,7 +206,13 @@ def data_convert(options: argparse.Namespace) -> int:
     given = {"train_until": options.train_until, "embargo_minutes": options.embargo}
     split = Split(**{k: v for k, v in given.items() if v is not None})
     made = convert(
-        options.paths, name=options.name, out=options.out, summary=options.summary, split=split, replace=options.replace
+        options.paths,
+        name=options.name,
+        out=options.out,
+        summary=options.summary,
+        split=split,
+        replace=options.replace,
+        **_reader_options(options),
     )
     if options.json:
         _print_json(made.to_dict())
@@ -221,7 +227,7 @@ def data_verify(options: argparse.Namespace) -> int:
     """Replay files and compare with what the exchange published; 1 where anything is unexplained."""
     from marsbench.data.verify import verify
 
-    found = [verify(path).to_dict() for path in options.paths]
+    found = [verify(path, **_reader_options(options)).to_dict() for path in options.paths]
     if options.json:
         _print_json(found[0] if len(found) == 1 else found)
     else:
@@ -230,6 +236,15 @@ def data_verify(options: argparse.Namespace) -> int:
             for key, value in facts.items():
                 print(f"  {key.replace('_', ' ')}: {_fact(value)}")
     return 1 if any(facts["unexplained"] for facts in found) else 0
+
+
+def _reader_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What ``--option NAME=VALUE`` asks of the reader of a source."""
+    pairs = [text.partition("=") for text in options.options]
+    for name, equals, _ in pairs:
+        if not name.isidentifier() or not equals:
+            raise ValueError(f"--option {name + equals!r}: write NAME=VALUE, such as instrument=ESH4")
+    return {name: value for name, _, value in pairs}
 
 
 def _fact(value: Any) -> str:

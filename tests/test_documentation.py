@@ -350,8 +350,8 @@ def exchange_file(installed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.write_text(MESSAGES)
     (tmp_path / "XMPL_2024-03-01_trades.csv").write_text(TRADES)
     reader = installed["marsbench/data/example_exchange.py"].read
-    monkeypatch.setitem(sources.READERS, "example", reader)
-    monkeypatch.setattr(sources, "detect", lambda path: "example")
+    entry = sources.Source("example", lambda path: path.name.startswith("XMPL"), reader, "example files are XMPL")
+    monkeypatch.setitem(sources.SOURCES, "example", entry)
     return path
 
 

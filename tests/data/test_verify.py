@@ -142,3 +142,20 @@ def test_the_source_is_told_by_name_and_content(tmp_path):
     for path in (tmp_path / "notes.csv", tmp_path / "nowhere.zip", tmp_path):
         with pytest.raises(DataError, match=path.name):
             sources.detect(path)
+
+
+def test_a_file_of_no_source_is_told_what_each_source_expects(tmp_path):
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError) as caught:
+        sources.detect(tmp_path / "notes.csv")
+    for source in sources.SOURCES.values():
+        assert source.expected in caught.value.reason
+
+
+def test_an_option_that_a_source_does_not_take_is_an_error_that_lists_those_it_does(tmp_path):
+    orders = shanghai_day(tmp_path, 0, layout="vendor", events=20)
+    with pytest.raises(ValueError, match=r"'tick'.*'shanghai'.*reference_ticks"):
+        sources.read(orders, tick="1")
+    with pytest.raises(ValueError, match=r"'ten'.*not a whole number"):
+        sources.read(orders, reference_ticks="ten")
+    assert sources.read(orders, reference_ticks="5000").book.reference_ticks == 5000
