@@ -8,7 +8,7 @@ time-of-day pattern) are taken per instrument and rollout and are not refitted w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,9 +85,14 @@ def _acf_last_within(w: Windows) -> Pool:
     return Pool.build(ac.within_sums(w.returns, _lags(5)), w, ac.within_correlation)
 
 
-def _acf_absolute(w: Windows) -> Pool:
+def absolute_pool(w: Windows, lags: Sequence[int]) -> Pool:
+    """Autocorrelation of |r| at the given lags; whole days reach further than the 20 of ``CURVES``."""
     size = _unit(np.abs(w.returns), w)
-    return Pool.build(ac.correlation_sums(size, size, _lags(20)), w, ac.correlation)
+    return Pool.build(ac.correlation_sums(size, size, lags), w, ac.correlation)
+
+
+def _acf_absolute(w: Windows) -> Pool:
+    return absolute_pool(w, _lags(20))
 
 
 def _acf_absolute_within(w: Windows) -> Pool:
