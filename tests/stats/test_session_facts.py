@@ -1,0 +1,201 @@
+"""Facts of whole days against processes whose answer is known, and what the verdicts say about them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from markets import two_days
+from marsbench.market.replay import cut
+from marsbench.market.rules import clock
+from marsbench.stats import oracles
+from marsbench.stats.clustering import power_law_against_exponential
+from marsbench.stats.session_facts import (
+    ABSENT,
+    FACTS,
+    FAILS,
+    HOLDS,
+    INCONCLUSIVE,
+    SIGNATURE_ROWS,
+    Estimate,
+    fact_verdict,
+    garch_residuals,
+    session_facts,
+)
+from marsbench.stats.sessions import (
+    Sessions,
+    about_an_hour,
+    day_series,
+    deseasonalised,
+    full_days,
+    sessions,
+    sliced,
+)
+from marsbench.stats.signature import variance_ratio, variance_sums
+from marsbench.stats.windows import Windows
+
+MINUTES = 240
+
+
+def made(returns: np.ndarray, *, instruments: int = 1, volume: np.ndarray | None = None) -> Sessions:
+    """Days ``[D, 240]`` of returns, shared out among instruments."""
+    steps = np.concatenate([np.zeros((len(returns), 1)), np.cumsum(1e-4 * returns, axis=1)], axis=1)
+    label = np.arange(len(returns)) % instruments
+    windows = Windows.from_prices(
+        100 * np.exp(steps), instrument=label, day=np.arange(len(returns)) // instruments,
+        volume=np.ones(returns.shape) if volume is None else volume,
+    )  # fmt: skip
+    names = tuple(f"I{i}" for i in range(instruments))
+    return Sessions(names, tuple(str(i) for i in range(len(returns))), windows, windows.returns)
+
+
+def verdicts(s: Sessions, **options: bool) -> dict[int, str]:
+    found = session_facts(s, resamples=200, garch=False, **options)
+    return {fact.number: fact_verdict(fact, found) for fact in FACTS}
+
+
+def days_of(process: np.ndarray, days: int) -> np.ndarray:
+    """One long series cut into days, so that memory goes on over night."""
+    return process[0, : days * MINUTES].reshape(days, MINUTES)
+
+
+def test_garch_clusters_without_leverage_or_asymmetry_in_time():
+    s = made(days_of(oracles.garch((1, 200 * MINUTES), np.random.default_rng(1)), 200), instruments=4)
+    found = verdicts(s)
+    assert {found[1], found[2], found[6]} <= {HOLDS, INCONCLUSIVE}
+    assert found[6] == HOLDS
+    assert (found[3], found[9]) == (ABSENT, ABSENT)
+    assert found[11] != HOLDS
+
+
+def test_harch_is_asymmetric_in_time_and_its_reversal_is_not():
+    r = days_of(oracles.harch((1, 80 * MINUTES), np.random.default_rng(2)), 80)
+    assert verdicts(made(r))[11] == HOLDS
+    assert verdicts(made(r[::-1, ::-1]))[11] == FAILS
+
+
+def test_strong_leverage_is_seen():
+    r = days_of(oracles.garch((1, 400 * MINUTES), np.random.default_rng(3), alpha=0.01, gamma=0.16, beta=0.89), 400)
+    assert verdicts(made(r))[9] == FAILS
+
+
+def test_a_gaussian_u_shape_has_heavy_tails_only_before_the_time_of_day_is_taken_off():
+    rng = np.random.default_rng(4)
+    r = rng.standard_normal((120, MINUTES)) * oracles.u_shape(MINUTES, 3)
+    found = session_facts(made(r), resamples=200, garch=False)
+    assert found["kurtosis_1"].verdict((0, np.inf)) == HOLDS
+    assert abs(float(found["kurtosis_d"].value)) < 0.15
+    assert found["kurtosis_raw_less_d"].verdict((0, np.inf)) == HOLDS
+    assert float(found["fano_d"].value) < float(found["fano"].value)
+    assert float(found["ratio_mid_20"].value) == pytest.approx(1, abs=0.12)
+
+
+def test_garch_residuals_of_gaussian_garch_are_gaussian():
+    s = made(days_of(oracles.garch((1, 100 * MINUTES), np.random.default_rng(5), alpha=0.15, beta=0.8), 100))
+    found = session_facts(s, resamples=200)
+    assert float(found["kurtosis_garch"].value) == pytest.approx(0, abs=0.15)
+    assert found["kurtosis_d_less_garch"].verdict((0, np.inf)) == HOLDS
+    assert np.isnan(garch_residuals(replace(s.windows, returns=np.zeros_like(s.windows.returns)))).all()
+
+
+def test_volume_that_carries_the_variance_correlates():
+    rng = np.random.default_rng(6)
+    activity = np.exp(0.8 * rng.standard_normal((60, MINUTES)))
+    r = np.sqrt(activity) * rng.standard_normal((60, MINUTES))
+    found = session_facts(made(r, volume=rng.poisson(100 * activity).astype(float)), resamples=200, garch=False)
+    assert found["volume_0_d"].verdict((0, np.inf)) == HOLDS
+    assert found["volume_1_10_d"].verdict((0, np.inf)) != HOLDS
+
+
+def test_the_signature_of_a_bounce_is_rolls_and_of_a_seasonal_walk_flat():
+    rng = np.random.default_rng(7)
+    c, s, periods = 1.0, 2.0, (5, 20, 60)
+    prices = oracles.roll_prices((300, MINUTES + 1), rng, sigma=s, half_spread=c)
+    sums = variance_sums(np.diff(prices), periods)
+    expected = [(d * s**2 + 2 * c**2) / (d * (s**2 + 2 * c**2)) for d in periods]
+    np.testing.assert_allclose(variance_ratio(sums.sum(axis=0)), expected, rtol=0.06)
+    walk = rng.standard_normal((600, MINUTES)) * oracles.u_shape(MINUTES, 5)
+    np.testing.assert_allclose(variance_ratio(variance_sums(walk, periods).sum(axis=0)), 1, rtol=0.08)
+    assert np.isnan(variance_ratio(variance_sums(np.zeros((1, 30)), (5,)))).all()
+
+
+def test_power_law_and_exponential_memory_are_told_apart():
+    lags = np.unique(np.round(np.geomspace(1, 100, 30))).astype(int)
+    noise = 1e-3 * np.random.default_rng(8).standard_normal((2, len(lags)))
+    curves = np.stack([0.2 * lags**-0.3, 0.2 * np.exp(-lags / 20)]) + noise
+    power, exponential = power_law_against_exponential(curves, lags)
+    assert power < -10
+    assert exponential > 10
+    assert np.isnan(power_law_against_exponential(np.full(len(lags), np.nan), lags))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.1, 0.3, HOLDS),
+        (-0.1, 0.3, INCONCLUSIVE),
+        (-0.3, -0.1, FAILS),
+        (0.9, 1.2, INCONCLUSIVE),
+        (1.1, 1.2, FAILS),
+        (np.nan, np.nan, INCONCLUSIVE),
+    ],
+)
+def test_a_verdict_compares_the_interval_with_the_region(low: float, high: float, verdict: str):
+    middle = np.asarray((low + high) / 2)
+    assert Estimate(middle, np.asarray(low), np.asarray(high), None).verdict((0, 1)) == verdict
+
+
+def test_of_several_numbers_all_must_hold_and_one_that_fails_decides():
+    value = np.array([0.01, -0.2, 0.0])
+    found = Estimate(value, value - 0.02, value + 0.02, None)
+    assert found.verdict((-0.05, 0.05)) == FAILS
+    assert found.summary() == pytest.approx((-0.2, -0.22, 0.03))
+    assert Estimate(value[:1], value[:1] - 0.02, value[:1] + 0.02, None).verdict((-0.05, 0.05)) == HOLDS
+
+
+def test_days_become_rows_in_order_and_short_ones_are_padded():
+    first, second = two_days()
+    short = cut(second, second.start_ns, clock("10:00"))
+    s = full_days([short, first])
+    assert s.dates == (first.date, second.date)
+    assert s.windows.returns.shape == (2, 1, 90)
+    assert np.isnan(s.windows.returns[1, 0, 30:]).all()
+    assert np.isfinite(s.windows.returns[0]).all()
+    assert s.of(0).days == 2
+    with pytest.raises(ValueError, match="comes twice"):
+        full_days([first, first])
+    with pytest.raises(ValueError, match="no days"):
+        sessions([])
+    with pytest.raises(ValueError, match="no whole minute"):
+        day_series(cut(first, first.start_ns, first.start_ns))
+
+
+def test_windows_of_a_day_are_whole_and_stay_with_their_day():
+    s = made(np.random.default_rng(9).standard_normal((4, 237)), instruments=2)
+    assert (about_an_hour(237), about_an_hour(390), about_an_hour(20)) == (59, 65, 20)
+    parts = sliced(s.windows, 59)
+    assert parts.returns.shape == (16, 1, 59)
+    assert sorted(parts.cluster.tolist()) == sorted([0, 1, 2, 3] * 4)
+    np.testing.assert_array_equal(parts.returns[5], s.windows.returns[1][:, 59:118])
+    assert parts.minute[5] == 59
+    with pytest.raises(ValueError, match="at least 1 minute"):
+        sliced(s.windows, 0)
+
+
+def test_deseasonalised_returns_have_one_scale_over_the_day():
+    r = np.random.default_rng(10).standard_normal((200, MINUTES)) * oracles.u_shape(MINUTES, 3)
+    flat = deseasonalised(made(r).windows).returns[:, 0]
+    deviation = flat.reshape(200, 24, 10).std(axis=(0, 2))
+    np.testing.assert_allclose(deviation, 1, atol=4 / sqrt(2 * 2000) + 0.02)
+
+
+def test_one_day_has_numbers_and_no_interval():
+    s = full_days(two_days()[:1])
+    found = session_facts(s, garch=False)
+    assert {row.key for row in SIGNATURE_ROWS} <= set(found)
+    assert np.isfinite(found["kurtosis_1"].value)
+    assert np.isnan(found["kurtosis_1"].low)
+    assert all(fact_verdict(fact, found) == INCONCLUSIVE for fact in FACTS)
