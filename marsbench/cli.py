@@ -155,13 +155,34 @@ def _data(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = _add(actions, "verify", "replay files and compare with what the exchange published")
     verify.set_defaults(call="data_verify")
     verify.add_argument("paths", nargs="+", metavar="PATH", help="source files or folders")
+    fetch = _fetch(actions)
     for each in (convert, verify):
         each.add_argument(
             "-o", "--option", dest="options", action="append", default=[], metavar="NAME=VALUE",
             help="an option of the source's reader, such as instrument=ESH4",
         )  # fmt: skip
-    for each in (listing, convert, verify):
+    for each in (listing, convert, verify, fetch):
         _json(each)
+
+
+def _fetch(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    sub = _add(actions, "fetch", "download public sample files from their publisher")
+    sub.set_defaults(call="data_fetch")
+    sub.add_argument("source", metavar="SAMPLE", help="which samples: lobster-sample, or one of your settings file")
+    sub.add_argument("--ticker", nargs="+", action="extend", metavar="TICKER", help="instruments (default: GOOG)")
+    sub.add_argument("--levels", type=int, metavar="N", help="published levels (default: 10)")
+    sub.add_argument("--out", metavar="DIR", help="folder (default: downloads/SAMPLE in the data home)")
+    sub.add_argument("--accept-terms", action="store_true", help="accept the publisher's terms, which are shown")
+    sub.add_argument("--convert", action="store_true", help="also convert each file to a data set")
+    sub.add_argument("--url", metavar="TEMPLATE", help="another address, with {TICKER} and {LEVELS}")
+    sub.add_argument("--sha256", metavar="HEX", help="checksum of the file, instead of the known one")
+    sub.add_argument("--allow-unverified", action="store_true", help="accept a file whose checksum nobody knows")
+    sub.add_argument(
+        "--settings", metavar="FILE", help="TOML file with addresses and checksums (or MARSBENCH_FETCH_SETTINGS)"
+    )
+    sub.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="default: %(default)s")
+    sub.add_argument("--retries", type=int, default=5, metavar="N", help="default: %(default)s")
+    return sub
 
 
 def _validate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

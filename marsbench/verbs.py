@@ -223,6 +223,52 @@ def data_convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def data_fetch(options: argparse.Namespace) -> int:
+    """Download public sample files, and convert them if asked."""
+    from marsbench.data import fetch
+    from marsbench.data.download import Line
+
+    found = fetch.fetch(
+        options.source,
+        tickers=options.ticker,
+        levels=options.levels,
+        out=options.out,
+        url=options.url,
+        sha256=options.sha256,
+        allow_unverified=options.allow_unverified,
+        accept=lambda terms: _accepted(terms, options.accept_terms),
+        settings_file=options.settings,
+        line=Line(timeout_s=options.timeout, retries=options.retries),
+    )
+    names = [fetch.dataset_name(each.path) for each in found]
+    if options.json:
+        _print_json([each.to_dict() for each in found])
+    else:
+        for each, name in zip(found, names, strict=True):
+            state = "verified" if each.verified else "NOT VERIFIED: no checksum is known"
+            print(f"{each.path}: {each.size_bytes} bytes, {'' if each.received_bytes else 'there already, '}{state}")
+            print(f"  SHA-256 {each.sha256}")
+            if not options.convert:
+                print(f"  convert it: {shlex.join(['marsbench', 'data', 'convert', str(each.path), '--name', name])}")
+    if options.convert:
+        from marsbench.data.convert import convert
+
+        for each, name in zip(found, names, strict=True):
+            made = convert(each.path, name=name)
+            if not options.json:
+                print(f"data set {made.name}: {made.folder}")
+    return 0
+
+
+def _accepted(terms: str, given: bool) -> bool:
+    """Show a publisher's terms; ask on a terminal unless they are accepted already."""
+    print(terms, file=sys.stderr)
+    if given or not sys.stdin.isatty():
+        return given
+    print("Accept and download? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def data_verify(options: argparse.Namespace) -> int:
     """Replay files and compare with what the exchange published; 1 where anything is unexplained."""
     from marsbench.data.verify import verify

@@ -46,7 +46,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     for path in sources():
         assert f"{package_of(path.parent).replace('.', '/')}/{path.name}" in inside
-    for path in [p for p in (ROOT / "marsbench").rglob("*") if p.suffix in {".json", ".html", ".css", ".js"}]:
+    for path in [p for p in (ROOT / "marsbench").rglob("*") if p.suffix in {".json", ".toml", ".html", ".css", ".js"}]:
         assert str(path.relative_to(ROOT)) in inside
     assert "marsbench/py.typed" in inside
     tops = {name.split("/")[0] for name in inside}
