@@ -1,22 +1,32 @@
 """``files:DIR``: simulations that were made elsewhere, read from a folder.
 
-Two formats, side by side and in subfolders as you like, recognised by their names:
+Three formats, in subfolders as you like, recognised by their names:
 
 - ``*.parquet``: one or many trajectories each, written by ``marsbench.market.trajectory.save``.
 - LOBSTER pairs ``INSTRUMENT_DATE_STARTMS_ENDMS_message_LEVELS.csv`` and ``..._orderbook_LEVELS.csv`` (also
   ``.csv.gz``). Several simulations of one period are told apart by a suffix (``..._message_10_3.csv``) or
   by their subfolders. The first book row is the starting book. ``marsbench.data.export.to_lobster``
   writes such pairs.
+- Book snapshots alone, where a generator gives nothing else: ``INSTRUMENT_DATE_STARTMS_ENDMS_book_LEVELS.csv``
+  (also ``.csv.gz``, ``.parquet``; the same suffix), which must not stand beside the other two formats::
 
-A trajectory belongs to the start with its instrument, date and clock; all of them are its rollouts,
+      time_s,ask_price_1,ask_size_1,bid_price_1,bid_size_1,ask_price_2,ask_size_2,bid_price_2,bid_size_2
+      34200.000000000,20.01,1400,19.99,1200,20.02,400,19.98,800
+      34200.517000000,20.01,1300,19.99,1200,20.02,400,19.98,800
+
+  A row is the book from its time (seconds after midnight, or integers in a column ``time_ns``) until the next
+  row, and the first row is the book at the start. Prices are exact decimals in currency, sizes shares; a level
+  that is not there has both cells empty. Write a row for every change of the best quotes if you can.
+  ``marsbench.data.export.to_books`` writes such files. Spread and mid returns are scored; what needs orders or
+  trades is "not applicable", which is why such a folder is listed without a rank wherever that ranks others.
+  Books that are crossed or locked for more than 1% of the time are invalid. All rules: ``marsbench.data.books``.
+
+A simulation belongs to the start with its instrument, date and clock; all of them are its rollouts,
 ordered by file name and place in the file. It must cover the task's horizon; what lies beyond is cut off.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -25,50 +35,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.data import lobster
+from marsbench.data import books, lobster
 from marsbench.data.day import VenueDay
 from marsbench.data.errors import DataError
-from marsbench.data.export import MILLISECOND, price_unit
+from marsbench.data.export import price_unit
 from marsbench.data.verify import verify_day
+from marsbench.market.books import BookSeries, Market, cut_books, faults
 from marsbench.market.orders import Kind
 from marsbench.market.replay import cut, make_trajectory, replay_trajectory
 from marsbench.market.rules import MINUTE, MatchingRules, clock_text
-from marsbench.market.trajectory import BookState, Trajectory, load_all, read_heads
+from marsbench.market.trajectory import BookState, Trajectory, load_all
 from marsbench.progress import say
 from marsbench.simulation.contracts import Start, TrajectoryGenerator
 
+from ._folder import Entry, index, signature
+
 KEPT_FILES = 64
 """So many Parquet files stay in memory: one file often serves many starts."""
-Key = tuple[str, str, int]
-"""Instrument, date and start in ns."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One trajectory in the folder."""
-
-    path: Path
-    where: str
-    """The file as errors name it."""
-    key: Key
-    end_ns: int
-    place: int = 0
-    """Position in a Parquet file."""
-    levels: int | None = None
-    """Published levels of a LOBSTER pair; None for Parquet."""
-
-
-@dataclass(frozen=True)
-class Index:
-    """What a folder holds."""
-
-    entries: Mapping[Key, tuple[Entry, ...]]
-    content_hash: str
-    """SHA-256 (hex) of the names and bytes of all files that count."""
 
 
 class Files(TrajectoryGenerator):
-    """Anything that was simulated elsewhere, as Parquet or LOBSTER files.
+    """Anything that was simulated elsewhere, as Parquet files, LOBSTER files or book snapshots alone.
 
     Parameters
     ----------
@@ -84,13 +71,13 @@ class Files(TrajectoryGenerator):
     name = "files"
     version = 1
     reacts = False
-    summary = "simulations made elsewhere: files:DIR with Parquet trajectories or LOBSTER pairs"
+    summary = "simulations made elsewhere: files:DIR with Parquet trajectories, LOBSTER pairs or book snapshots"
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
         if not self.folder.is_dir():
             raise ValueError(f"files:{folder}: there is no such folder; write files:DIR with the folder of your files")
-        self.index = _index(self.folder, _signature(self.folder))
+        self.index = index(self.folder, signature(self.folder))
         self._said: set[str] = set()
         self._load = lru_cache(KEPT_FILES)(load_all)
 
@@ -101,20 +88,21 @@ class Files(TrajectoryGenerator):
         """A hash of all files, so that results are known to be outdated when a file changes."""
         return {"content_hash": self.index.content_hash}
 
-    def trajectories(self, start: Start, horizon_ns: int) -> list[Trajectory]:
+    def trajectories(self, start: Start, horizon_ns: int) -> list[Market]:
         """Every simulation of this start, cut to the horizon (trading time).
 
         Raises
         ------
         ValueError
-            If one of them is too short, has another tick or lot, or is damaged.
+            If one of them is too short, has another tick or lot, is damaged, or (book snapshots alone)
+            shows what no book can be.
         """
         found = self.index.entries.get((start.instrument, start.date, start.clock_ns), ())
         if not found:
             self._say("start", f"files:{self.folder} holds nothing for {start.name}; it holds {self._holdings()}")
         return [self._one(entry, start, horizon_ns) for entry in found]
 
-    def _one(self, entry: Entry, start: Start, horizon_ns: int) -> Trajectory:
+    def _one(self, entry: Entry, start: Start, horizon_ns: int) -> Market:
         end_ns = int(start.rules.clock_ns(start.rules.trading_ns(start.clock_ns) + horizon_ns))
         if entry.end_ns < end_ns:
             raise ValueError(
@@ -122,16 +110,40 @@ class Files(TrajectoryGenerator):
                 f"{horizon_ns / MINUTE:g} minutes, until {clock_text(end_ns)}: {(end_ns - entry.end_ns) / MINUTE:g} "
                 "minutes are missing; simulate the whole horizon, or shorten the task (realism,minutes=N)"
             )
+        if entry.books:
+            series = self._from_books(entry, start)
+            same = self._starts_alike(entry, start, _first_book(series))
+            series = series if series.end_ns == end_ns else cut_books(series, start.clock_ns, end_ns)
+            return series.with_labels(file=entry.where, starts_from_real_book=same)
         made = self._from_parquet(entry, start) if entry.levels is None else self._from_lobster(entry, start)
-        same = _depth(made.book, entry.levels) == _depth(start.book, entry.levels)
-        if not same:
-            self._say(
-                "book",
-                f"{entry.where}: starts from another book than {start.name}: {_touch(made.book)}, the real one "
-                f"{_touch(start.book)}. It is scored as it is; further files like this are not reported",
-            )
+        same = self._starts_alike(entry, start, _depth(made.book, entry.levels))
         made = made if made.end_ns == end_ns else cut(made, start.clock_ns, end_ns)
         return made.with_labels(file=entry.where, starts_from_real_book=same)
+
+    def _starts_alike(self, entry: Entry, start: Start, depth: Depth) -> bool:
+        """Whether a simulation departs from the real book; if not, it is said once."""
+        real = _depth(start.book, entry.levels)
+        if depth != real:
+            self._say(
+                "book",
+                f"{entry.where}: starts from another book than {start.name}: {_touch(depth)}, the real one "
+                f"{_touch(real)}. It is scored as it is; further files like this are not reported",
+            )
+        return depth == real
+
+    def _from_books(self, entry: Entry, start: Start) -> BookSeries:
+        try:
+            series = books.read(entry.path, start.rules.without_auctions())
+        except DataError as error:
+            raise ValueError(f"{entry.where}: {error}") from error
+        bad = {name: share for name, share in faults(series).items() if name in ("crossed", "locked") and share > 0}
+        for name, share in bad.items():
+            self._say(
+                name,
+                f"{entry.where}: the book is {name} for {share:.2%} of the time. It is scored as it is, and counted in "
+                f"validity.book_{name}; further files like this are not reported",
+            )
+        return series
 
     def _from_parquet(self, entry: Entry, start: Start) -> Trajectory:
         try:
@@ -232,7 +244,16 @@ def _in_ticks(ticks: NDArray[Any], given: MatchingRules, wanted: MatchingRules, 
     return np.asarray(price_e4 // unit)
 
 
-def _depth(book: BookState, levels: int | None) -> tuple[list[tuple[int, int]], ...]:
+Depth = tuple[list[tuple[int, int]], ...]
+"""Price and size of the levels of each side, best first, ask side first."""
+
+
+def _first_book(series: BookSeries) -> Depth:
+    price, size = series.books.price_ticks[0], series.books.size_shares[0]
+    return tuple([(p, s) for p, s in zip(price[k].tolist(), size[k].tolist(), strict=True) if s] for k in (0, 1))
+
+
+def _depth(book: BookState, levels: int | None) -> Depth:
     """Price and size of the best levels (None: all) of each side, ask side first."""
     sides = []
     for kind in (Kind.ASK, Kind.BID):
@@ -244,76 +265,6 @@ def _depth(book: BookState, levels: int | None) -> tuple[list[tuple[int, int]], 
     return tuple(sides)
 
 
-def _touch(book: BookState) -> str:
-    ask, bid = ((f"{side[0][1]} @ {side[0][0]}" if side else "none") for side in _depth(book, 1))
-    return f"best ask {ask} ticks, best bid {bid} ticks, {len(book.resting)} resting orders"
-
-
-def _files(folder: Path) -> list[Path]:
-    """Parquet and CSV files below a folder by name, nothing hidden among them."""
-    found = (p for p in folder.rglob("*") if p.name.endswith((".parquet", ".csv", ".csv.gz")) and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-
-
-def _signature(folder: Path) -> tuple[tuple[Path, int, int], ...]:
-    """Name, size and time of change of every file: while this is the same, nothing is read again."""
-    stats = ((p, p.stat()) for p in _files(folder))
-    return tuple((p, s.st_size, s.st_mtime_ns) for p, s in stats)
-
-
-@lru_cache(16)
-def _index(folder: Path, signature: tuple[tuple[Path, int, int], ...]) -> Index:
-    """Find every trajectory in the files of a folder, and hash them."""
-    entries: dict[Key, list[Entry]] = {}
-    digest = hashlib.sha256()
-    ignored = []
-    for path, _, _ in signature:
-        where = path.relative_to(folder).as_posix()
-        found = _heads(path, where) if path.suffix == ".parquet" else _pair(path, where)
-        if found is None:
-            ignored.append(where)
-            continue
-        with open(path, "rb") as file:
-            digest.update(where.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-        for entry in found:
-            entries.setdefault(entry.key, []).append(entry)
-    if ignored:
-        say(f"files:{folder}: {len(ignored)} CSV files are left out, such as {ignored[0]}; {_EXPECTED}")
-    if not entries:
-        raise ValueError(f"files:{folder}: holds no trajectories; {_EXPECTED}")
-    return Index({key: tuple(many) for key, many in entries.items()}, digest.hexdigest())
-
-
-_EXPECTED = (
-    "expected are *.parquet written by marsbench.market.trajectory.save, or LOBSTER pairs "
-    "INSTRUMENT_YYYY-MM-DD_STARTMS_ENDMS_message_LEVELS.csv and ..._orderbook_LEVELS.csv (a suffix _NAME before "
-    ".csv tells simulations of one period apart)"
-)
-
-
-def _heads(path: Path, where: str) -> Sequence[Entry]:
-    """The trajectories of a Parquet file, without reading their rows."""
-    try:
-        heads = read_heads(path)
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{where}: {error}; write it with marsbench.market.trajectory.save, or move it away"
-        ) from error
-    return [
-        Entry(path, where, (h["instrument"], h["date"], int(h["start_ns"])), int(h["end_ns"]), place)
-        for place, h in enumerate(heads)
-    ]
-
-
-def _pair(path: Path, where: str) -> Sequence[Entry] | None:
-    """The trajectory of a LOBSTER message file; nothing for its book file, None for a CSV of another name."""
-    found = lobster.name_parts(path.name)
-    if found is None:
-        return None
-    partner = path.with_name(lobster.partner(path.name))
-    if not partner.is_file():
-        raise ValueError(f"{where}: {partner.name} must lie beside it; put both files of the pair into the folder")
-    if found["what"] == "orderbook":
-        return ()
-    key = (found["instrument"], found["date"], int(found["start"]) * MILLISECOND)
-    return [Entry(path, where, key, int(found["end"]) * MILLISECOND, levels=int(found["levels"]))]
+def _touch(depth: Depth) -> str:
+    ask, bid = ((f"{side[0][1]} @ {side[0][0]}" if side else "none") for side in depth)
+    return f"best ask {ask} ticks, best bid {bid} ticks, {sum(map(len, depth))} price levels"

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from marsbench.market.bars import MinuteBars, minute_bars
+from marsbench.market.books import BookSeries, Market, book_bars
 from marsbench.market.trajectory import Trajectory
-from marsbench.scores import Outcome
+from marsbench.scores import Outcome, Score
 from marsbench.simulation.contracts import Generator, Kind, Start
 
 if TYPE_CHECKING:
@@ -29,15 +30,22 @@ if TYPE_CHECKING:
 class Evidence:
     """Base of the evidence types."""
 
+    def validity(self) -> tuple[Score, ...]:
+        """What is wrong with the simulations whatever the metrics make of them: scores of group ``validity``."""
+        return ()
+
 
 @dataclass(frozen=True)
 class TrajectoryPairs(Evidence):
-    """Replay (what really happened) and simulations of it, paired by start. S starts, R rollouts."""
+    """Replay (what really happened) and simulations of it, paired by start. S starts, R rollouts.
+
+    A simulation is a ``Trajectory``, or a ``BookSeries`` where nothing but book snapshots is known.
+    """
 
     starts: tuple[Start, ...]
     replay: tuple[Trajectory, ...]
     """``[S]``, one per start, over the same period as its simulations."""
-    simulated: tuple[tuple[Trajectory, ...], ...]
+    simulated: tuple[tuple[Market, ...], ...]
     """``[S][R]``."""
     minutes: int
     """Whole minutes in the period."""
@@ -49,6 +57,18 @@ class TrajectoryPairs(Evidence):
     @property
     def rollouts(self) -> int:
         return len(self.simulated[0])
+
+    @cached_property
+    def lacking(self) -> Mapping[str, str]:
+        """Series of the bars that the simulations cannot give -> why; empty where they hold orders."""
+        return {name: why for row in self.simulated for market in row for name, why in market.lacks.items()}
+
+    def validity(self) -> tuple[Score, ...]:
+        """Failures that only book snapshots can show: a clearing house makes no crossed book."""
+        from marsbench.validity import book_scores
+
+        series = [m for row in self.simulated for m in row if isinstance(m, BookSeries)]
+        return book_scores(series, int(self.clusters.max()) + 1) if series else ()
 
     @cached_property
     def instruments(self) -> tuple[str, ...]:
@@ -73,8 +93,10 @@ class TrajectoryPairs(Evidence):
         return MinuteBars.stack([MinuteBars.stack([_bars(s, t) for t in row]) for s, row in rows])
 
 
-def _bars(start: Start, trajectory: Trajectory) -> MinuteBars:
-    return minute_bars(trajectory, last_trade_ticks=start.book.last_trade_ticks)
+def _bars(start: Start, market: Market) -> MinuteBars:
+    if isinstance(market, BookSeries):
+        return book_bars(market)
+    return minute_bars(market, last_trade_ticks=start.book.last_trade_ticks)
 
 
 class Metric(ABC):
@@ -83,6 +105,9 @@ class Metric(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     evidence: ClassVar[type[Evidence]]
+    takes_books: ClassVar[bool] = False
+    """Whether it can judge simulations that are book snapshots alone (``TrajectoryPairs.lacking``); where it
+    cannot, it is not asked and counts as not applicable."""
     summary: ClassVar[str] = ""
 
     @abstractmethod

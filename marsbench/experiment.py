@@ -18,12 +18,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from marsbench import registry, system
-from marsbench.evidence import Metric, Task, TaskContext
+from marsbench.evidence import Evidence, Metric, Task, TaskContext, TrajectoryPairs
 from marsbench.files import rounded
 from marsbench.fitting import facts, fitted, identity, period_text, training_curves
 from marsbench.results import Result, Status
 from marsbench.rollouts import Mode, Rollouts, Source
-from marsbench.scores import Outcome
+from marsbench.scores import NOT_APPLICABLE, Outcome
 from marsbench.simulation.contracts import Generator, Kind, SessionGenerator, Start
 from marsbench.suite import Entrant
 
@@ -244,6 +244,8 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
 def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, Outcome]:
     """Evaluate metrics by label; each draws from its own stream of random numbers.
 
+    Failures of validity that the evidence shows come under the label ``validity``.
+
     Raises
     ------
     ValueError
@@ -252,6 +254,10 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
     outcomes: dict[str, Outcome] = {}
     owner: dict[str, str] = {}
     for label, metric in metrics.items():
+        if isinstance(evidence, TrajectoryPairs) and evidence.lacking and not metric.takes_books:
+            why = f"{NOT_APPLICABLE}: {label} needs orders, and the simulations are book snapshots alone"
+            outcomes[label] = Outcome((), notes=(why,))
+            continue
         with threadpool_limits(1):  # small matrices: threads cost more than they save, and change last digits
             outcome = metric.evaluate(evidence, np.random.default_rng([seed, zlib.crc32(label.encode())]))
         for one in outcome.scores:
@@ -259,6 +265,8 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
                 raise ValueError(f"metrics {owner[one.key]!r} and {label!r} both give score {one.key!r}")
             owner[one.key] = label
         outcomes[label] = outcome
+    if isinstance(evidence, Evidence) and (invalid := evidence.validity()):
+        outcomes["validity"] = Outcome(invalid)
     return outcomes
 
 

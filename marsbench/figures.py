@@ -30,8 +30,8 @@ def render(result: Result, cache: Path | None) -> dict[str, bytes]:
     names = {m["label"]: m for m in result.task["metrics"]}
     known = registry.names("metrics")
     for label, outcome in result.outcomes.items():
-        metric = names[label]
-        if metric["name"] not in known or not outcome.tables:
+        metric = names.get(label)
+        if metric is None or metric["name"] not in known or not outcome.tables:
             continue
         tables = result.to_dict()["tables"][label]
         folder = cache / digest([metric["name"], metric["version"], DPI, tables])[:32] if cache else None

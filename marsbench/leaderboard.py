@@ -19,11 +19,9 @@ from marsbench.ranking import (
     ranking_keys,
 )
 from marsbench.results import Result
-from marsbench.scores import Score
+from marsbench.scores import NOT_APPLICABLE, Score
 
 Missing = Literal["error", "drop"]
-
-NOT_APPLICABLE = "not applicable"
 
 NO_INTERVAL = (
     "The overall and the group means carry no interval: their scores come from the same simulated windows and depend "
@@ -70,6 +68,30 @@ class Row:
         """
         judged = [s for s in self.scores.values() if s.floor is not None and None not in (s.ci_low, s.ci_high)]
         return sum(map(_worse_than_floor, judged)), len(judged)
+
+    def word(self, key: str) -> str:
+        """What stands in the place of a score's value: not applicable, or missing, with the reason if there is one."""
+        score = self.scores.get(key)
+        if score is not None:
+            return str(score.reason) if not score.applicable else f"missing: {score.reason}"
+        return NOT_APPLICABLE if self._foreign(key) else "missing"
+
+    def barred(self, key: str) -> bool:
+        """Whether the generator cannot have this score, whatever it does."""
+        score = self.scores.get(key)
+        return self._foreign(key) if score is None else not score.applicable
+
+    def _foreign(self, key: str) -> bool:
+        """Whether a score that is not there belongs to a task or a metric that does not apply.
+
+        Scores of validity are about book snapshots; orders are checked when they are matched.
+        """
+        empty = any(
+            not outcome.scores and any(note.startswith(NOT_APPLICABLE) for note in outcome.notes)
+            for result in self.results
+            for outcome in result.outcomes.values()
+        )
+        return empty or key.startswith("validity.") or any(r.status == "not-applicable" for r in self.results)
 
 
 def _worse_than_floor(score: Score) -> bool:
@@ -206,11 +228,16 @@ def _judge(
     own = {key for r in shown if r.task["label"] in not_applicable for key in r.scores}
     words: dict[str, float | str] = {}
     for group, mean in means.items():
-        foreign = all(key in own for key, g in keys.items() if g == group)
+        wanted = [key for key, g in keys.items() if g == group]
+        foreign = all(key in own for key in wanted) or all(row.barred(key) for key in wanted if not _has(row, key))
         words[group] = mean if mean is not None else NOT_APPLICABLE if foreign else "missing"
     reason = _lacking(row, keys, set(tasks) - not_applicable, seeds) or "; ".join(invalid(row.scores))
     if not reason and not_applicable:
         reason = f"{NOT_APPLICABLE}: {', '.join(sorted(not_applicable))}"
+    barred = [key for key in keys if not _has(row, key) and row.barred(key)]
+    if not reason and barred:
+        why = f" ({row.scores[barred[0]].reason})" if barred[0] in row.scores else ""
+        reason = f"{NOT_APPLICABLE}: {len(barred)} of {len(keys)} ranking scores, such as {barred[0]}{why}"
     if not reason and not keys:
         reason = "no informative score to rank by"
     return Row(row.label, None, overall(means), words, row.scores, row.results, reason or None)
@@ -228,12 +255,16 @@ def _lacking(row: Row, keys: Mapping[str, str], tasks: set[str], seeds: Sequence
                 return f"missing: {task} with seed {seed} failed ({result.reason})"
     if {r.task["label"] for r in row.results if r.status == "not-applicable"}:
         return ""
-    gone = [key for key in keys if key not in row.scores or row.scores[key].normalised is None]
+    gone = [key for key in keys if not _has(row, key) and not row.barred(key)]
     if gone:
         why = row.scores[gone[0]].reason if gone[0] in row.scores else None
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         return f"missing: score {gone[0]}{f' ({why})' if why else ''}{more}"
     return ""
+
+
+def _has(row: Row, key: str) -> bool:
+    return key in row.scores and row.scores[key].normalised is not None
 
 
 def _refuse(rows: Sequence[Row]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from marsbench.leaderboard import NOT_APPLICABLE, WITHIN_DAY, Leaderboard
+from marsbench.leaderboard import WITHIN_DAY, Leaderboard
 from marsbench.ranking import GROUPS
 from marsbench.scores import Score
 
@@ -84,8 +84,9 @@ def all_keys(board: Leaderboard) -> list[str]:
 
 
 def any_score(board: Leaderboard, key: str) -> Score:
-    """The score of the first generator that has it: its floor, ceiling and unit hold for all."""
-    return next(row.scores[key] for row in board.rows if key in row.scores)
+    """The score of the first generator that has it, at best with a value: its floor, ceiling and unit hold for all."""
+    found = [row.scores[key] for row in board.rows if key in row.scores]
+    return next((score for score in found if score.value is not None), found[0])
 
 
 def _score_cells(board: Leaderboard, key: str) -> list[str]:
@@ -93,10 +94,8 @@ def _score_cells(board: Leaderboard, key: str) -> list[str]:
     values = []
     for row in board.rows:
         score = row.scores.get(key)
-        if score is None:
-            values.append(NOT_APPLICABLE if any(r.status == "not-applicable" for r in row.results) else "missing")
-        elif score.value is None:
-            values.append(f"missing: {score.reason}")
+        if score is None or score.value is None:
+            values.append(row.word(key))
         else:
             interval = (
                 f" [{score.ci_low:.3g}, {score.ci_high:.3g}]" if None not in (score.ci_low, score.ci_high) else ""

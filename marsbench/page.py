@@ -13,7 +13,7 @@ from typing import Any
 import marsbench
 from marsbench import figures
 from marsbench.files import file_safe
-from marsbench.leaderboard import NOT_APPLICABLE, WITHIN_DAY, Leaderboard, Row
+from marsbench.leaderboard import WITHIN_DAY, Leaderboard, Row
 from marsbench.leaderboard_text import all_keys, any_score, number
 from marsbench.ranking import GROUPS, counts
 from marsbench.results import Result
@@ -165,7 +165,7 @@ def _sections(board: Leaderboard, row: Row) -> list[dict[str, Any]]:
 
 def _remark(board: Leaderboard, score: Score) -> dict[str, Any]:
     if score.value is None:
-        return {"remark": score.reason, "state": "missing"}
+        return {"remark": score.reason, "state": "missing" if score.applicable else "uninformative"}
     if score.key in board.left_out:
         return {"remark": "uninformative: floor and ceiling cannot be told apart", "state": "uninformative"}
     return {"remark": score.reason or "", "state": "ranked" if score.key in board.keys else "plain"}
@@ -204,12 +204,9 @@ def _matrix(board: Leaderboard) -> list[dict[str, Any]]:
         values: list[dict[str, Any]] = []
         for row in board.rows:
             score = row.scores.get(key)
-            if score is None:
-                gone = any(r.status == "not-applicable" for r in row.results)
-                values.append({"score": None, "word": NOT_APPLICABLE if gone else "missing"})
-            else:
-                shade = None if score.normalised is None else round(min(max(score.normalised, 0.0), 1.0) * 100)
-                values.append({"score": score, "shade": shade, "word": f"missing: {score.reason}"})
+            normalised = None if score is None else score.normalised
+            shade = None if normalised is None else round(min(max(normalised, 0.0), 1.0) * 100)
+            values.append({"score": score, "shade": shade, "word": row.word(key)})
         line = {"key": key, "shared": shared, "values": values, "state": "ranked" if key in board.keys else state}
         sections.setdefault(GROUP_WORDS[shared.group], []).append(line)
     return [{"word": word, "lines": lines} for word, lines in sections.items()]

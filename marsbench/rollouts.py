@@ -18,6 +18,7 @@ from typing import Any, Literal
 import marsbench
 from marsbench.files import digest, set_aside
 from marsbench.fitting import identity
+from marsbench.market.books import Market
 from marsbench.market.trajectory import Trajectory, load_all, save
 from marsbench.progress import bar
 from marsbench.simulation.contracts import (
@@ -61,7 +62,8 @@ class Rollouts:
     label: str = ""
     rates: list[float] = field(default_factory=list)
     """Orders per second of each chunk."""
-    orders: int = 0
+    orders: int | None = 0
+    """Messages in all trajectories; None where book snapshots are all there is."""
     simulate_s: float = 0.0
     worker_cpu_s: float = 0.0
     """CPU time of worker processes for chunks that were simulated now."""
@@ -75,7 +77,7 @@ class Rollouts:
         rollouts: int,
         horizon_ns: int,
         agents: Sequence[AgentFactory] = (),
-    ) -> list[list[Trajectory]]:
+    ) -> Sequence[Sequence[Market]]:
         """Trajectories ``[S][R]`` of ``horizon_ns`` from every start.
 
         Raises
@@ -187,7 +189,7 @@ class Rollouts:
 
     def _from_files(
         self, generator: TrajectoryGenerator, starts: Sequence[Start], horizon_ns: int
-    ) -> list[list[Trajectory]]:
+    ) -> Sequence[Sequence[Market]]:
         many = [generator.trajectories(start, horizon_ns) for start in starts]
         without = [s.name for s, t in zip(starts, many, strict=True) if not t]
         if without:
@@ -201,13 +203,14 @@ class Rollouts:
                 f"{self.label}: some starts have up to {max(map(len, many))} trajectories, others {rollouts}; "
                 f"the first {rollouts} of every start are used, so that all starts count alike"
             )
-        self.orders += sum(len(t.orders) for row in many for t in row[:rollouts])
+        counts = [market.n_orders for row in many for market in row[:rollouts]]
+        self.orders = None if None in counts else sum(n or 0 for n in counts) + (self.orders or 0)
         return [row[:rollouts] for row in many]
 
     def _account(self, chunk: Sequence[Trajectory]) -> None:
         orders = sum(len(t.orders) for t in chunk)
         seconds = float(chunk[0].labels.get("chunk_wall_s", 0.0)) if chunk else 0.0
-        self.orders += orders
+        self.orders = (self.orders or 0) + orders
         self.simulate_s += seconds
         if seconds > 0:
             self.rates.append(orders / seconds)

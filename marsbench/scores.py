@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
 
 _KEY = re.compile(r"[a-z0-9_\-]+(\.[a-z0-9_\-]+)+")
 
 Group = Literal["facts", "distributions", "conditional", "response", "prediction", "impact", "validity", "cost"]
 Direction = Literal["higher", "lower", "none"]
+
+NOT_APPLICABLE = "not applicable"
+"""How the reason of a score begins that the generator cannot have, whatever it does."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,18 @@ class Score:
                 raise ValueError(f"score {self.key}: {name} is {number}; a missing number is None with a reason")
         if self.value is None and not self.reason:
             raise ValueError(f"score {self.key}: a missing value needs a reason")
+
+    @property
+    def applicable(self) -> bool:
+        """False where the generator gives nothing that this could be computed from; unlike a value that is missing."""
+        return self.value is not None or not (self.reason or "").startswith(NOT_APPLICABLE)
+
+    def not_applicable(self, why: str) -> Self:
+        """This score without any number, because the generator cannot have it."""
+        return replace(
+            self, value=None, ci_low=None, ci_high=None, ci_method=None, floor=None, ceiling=None, normalised=None,
+            informative=None, n=0, reason=f"{NOT_APPLICABLE}: {why}",
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -32,6 +32,10 @@ class Quantity:
             return bars.mid_returns(self.horizon)
         return np.asarray(getattr(bars, _ATTRIBUTE[self.key]))
 
+    def not_applicable(self, evidence: TrajectoryPairs) -> str | None:
+        """Why the simulations cannot have it, whatever they do; None where they can."""
+        return evidence.lacking.get(_ATTRIBUTE.get(self.key, "mid_half_ticks"))
+
 
 _ATTRIBUTE = {
     "volatility": "volatility",
@@ -89,9 +93,15 @@ def about(evidence: TrajectoryPairs) -> dict[str, list[str]]:
 
 def notes(evidence: TrajectoryPairs) -> tuple[str, ...]:
     """Caveats that belong beside every number of this evidence."""
-    if not evidence.single_day:
-        return ()
-    return (
-        "within-day inference only: all starts lie on one instrument and day, clusters are blocks of that day, "
-        "and no difference between generators is claimed",
-    )
+    found = []
+    if evidence.single_day:
+        found.append(
+            "within-day inference only: all starts lie on one instrument and day, clusters are blocks of that day, "
+            "and no difference between generators is claimed"
+        )
+    if evidence.lacking:
+        found.append(
+            "the simulations are book snapshots alone: what needs orders or trades is not applicable, and between "
+            "two snapshots the book is taken to stand still"
+        )
+    return tuple(found)

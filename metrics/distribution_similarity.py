@@ -62,6 +62,7 @@ class DistributionSimilarity(Metric):
     name = "distribution-similarity"
     version = 1
     evidence = TrajectoryPairs
+    takes_books = True
     summary = "overlap and Wasserstein distance of the ten per-minute quantities with replay"
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
@@ -73,6 +74,8 @@ class DistributionSimilarity(Metric):
             replay = quantity.of(evidence.replay_bars)[:, None]
             simulated = quantity.of(evidence.simulated_bars)
             found = self._scores(quantity, replay, simulated, evidence, units, rng)
+            if (why := quantity.not_applicable(evidence)) is not None:
+                found = [score.not_applicable(why) for score in found]
             scores += found
             summary.append(_summary(quantity, replay, simulated, found, self.bins))
             add_density(density, quantity, replay, simulated)

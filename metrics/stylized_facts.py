@@ -79,9 +79,16 @@ class StylizedFacts(Metric):
     name = "stylized-facts"
     version = 1
     evidence = TrajectoryPairs
+    takes_books = True
     summary = "closeness of the eleven stylized facts' curves to replay"
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
+        if (why := evidence.lacking.get("last_trade_ticks")) is not None:
+            empty = (Score(f"facts.{fact.key}", None, "facts", "lower", reason=why) for fact in FACTS)
+            clusters = int(evidence.clusters.max()) + 1
+            return Outcome(
+                tuple(replace(score, clusters=clusters).not_applicable(why) for score in empty), notes=notes(evidence)
+            )
         replay = windows(evidence, evidence.replay_bars)
         simulated = windows(evidence, evidence.simulated_bars)
         shuffled = shuffle_within_windows(replay, self.shuffles, rng)

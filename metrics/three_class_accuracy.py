@@ -81,6 +81,7 @@ class ThreeClassAccuracy(Metric):
     name = "three-class-accuracy"
     version = 1
     evidence = TrajectoryPairs
+    takes_books = True
     summary = "3-class accuracy of the ten per-minute quantities, same minute of the same start"
 
     def __post_init__(self) -> None:
@@ -99,7 +100,8 @@ class ThreeClassAccuracy(Metric):
             baselines = _baselines(quantity, replay, edges, before, evidence)
             for case in _cases(quantity, replay, simulated, edges):
                 score, row, matrix = self._score(quantity, case, baselines, evidence, rng)
-                scores.append(score)
+                why = quantity.not_applicable(evidence)
+                scores.append(score if why is None else score.not_applicable(why))
                 summary.append(row)
                 for i in range(3):
                     for j in range(3):

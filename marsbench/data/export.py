@@ -1,23 +1,26 @@
 """Trajectories written in other people's formats, so that their tools can read what was simulated here.
 
-LOBSTER's pair of CSV files is written by ``to_lobster``. For our own format there is nothing to add:
-``marsbench.market.trajectory.save`` writes one or many trajectories as Parquet without losing anything.
-Folders of either kind are scored by the generator ``files:DIR``.
+LOBSTER's pair of CSV files is written by ``to_lobster``, book snapshots alone by ``to_books``. For our own
+format there is nothing to add: ``marsbench.market.trajectory.save`` writes one or many trajectories as
+Parquet without losing anything. Folders of each kind are scored by the generator ``files:DIR``.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from marsbench.data import book_export
 from marsbench.data.lobster import ABSENT
 from marsbench.data.lobster_window import ADD, DELETE, EXECUTE, PARTIAL
 from marsbench.files import write_atomic
+from marsbench.market.books import books_of
 from marsbench.market.orders import AUCTION, Flag, Kind, Reason
 from marsbench.market.replay import Replay, replay_trajectory
 from marsbench.market.rules import SECOND, MatchingRules, SelfTrade
@@ -93,6 +96,35 @@ def to_lobster(trajectory: Trajectory, folder: str | Path, *, levels: int = 10, 
     write_atomic(paths[0], "".join(rows.messages))
     write_atomic(paths[1], "".join(rows.books))
     return paths
+
+
+def to_books(
+    trajectories: Trajectory | Sequence[Trajectory], folder: str | Path, *, levels: int = 10, form: str = "csv"
+) -> list[Path]:
+    """Write the visible book of trajectories, one file each, as ``marsbench.data.books`` describes; returns the paths.
+
+    A row for the start and one for every change of the best ``levels`` price levels. Simulations of one
+    period are numbered: ``..._book_10_0.csv``, ``..._book_10_1.csv``. Orders, trades and volume are lost.
+
+    Parameters
+    ----------
+    form
+        ``"csv"``, ``"csv.gz"`` or ``"parquet"``.
+
+    Raises
+    ------
+    FileExistsError
+        If one of the files is there already.
+    ValueError
+        If a period is not in whole milliseconds, or an instrument does not fit into a file name.
+    """
+    many = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    periods = [(t.instrument, t.date, t.start_ns, t.end_ns) for t in many]
+    suffixes = [str(periods[:i].count(p)) if periods.count(p) > 1 else "" for i, p in enumerate(periods)]
+    return [
+        book_export.write(books_of(t, levels=levels), folder, suffix=suffix, form=form)
+        for t, suffix in zip(many, suffixes, strict=True)
+    ]
 
 
 def _name(trajectory: Trajectory, levels: int, suffix: str) -> str:

@@ -20,9 +20,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from marsbench.market.orders import MARKET, Flag, Kind
+from marsbench.market.orders import MARKET, ORDER, Flag, Kind
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, MatchingRules
+from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import Trajectory
 
 Floats = NDArray[np.float64]
@@ -178,6 +179,27 @@ def _accumulate(  # type: ignore[no-untyped-def]
                 mid = now
 
 
+def _period(rules: MatchingRules, start_ns: int, end_ns: int, shift_ns: int = 0) -> tuple[int, _Pieces]:
+    """How many bars a period has, and their pieces."""
+    begin, end = int(rules.trading_ns(start_ns)), int(rules.trading_ns(end_ns))
+    bars = (end - begin) // MINUTE
+    return bars, _pieces(rules, np.minimum(begin + shift_ns + np.arange(bars + 1) * MINUTE, end))
+
+
+def _quotes(books: Snapshots, pieces: _Pieces, low: Ints, high: Ints, out: Floats) -> dict[str, Floats]:
+    """Series that the best quotes alone give; ``out`` as ``_accumulate`` left it."""
+    ask, bid = books.best()
+    mids = np.where(books.two_sided, ask.astype(np.float64) + bid, np.nan)
+    mid_half = np.full(len(out) + 1, mids[low[0] if len(low) else 0])
+    mid_half[1 + pieces.bar] = mids[high]
+    two_sided_ns, spread_ns, all_ns = out.T[:3]
+    return {
+        "mid_half_ticks": mid_half,
+        "spread_ticks": _ratio(spread_ns, two_sided_ns),
+        "one_sided_share": 1 - _ratio(two_sided_ns, all_ns),
+    }
+
+
 def _ratio(above: Floats, below: Floats) -> Floats:
     """``above / below``, NaN where there is nothing below."""
     return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0))
@@ -241,10 +263,8 @@ def minute_bars(
     if minute not in ("floor", "mars"):
         raise ValueError(f"minute={minute!r}: choose 'floor' or 'mars'")
     rules, orders = trajectory.rules, trajectory.orders
-    begin, end = int(rules.trading_ns(trajectory.start_ns)), int(rules.trading_ns(trajectory.end_ns))
-    bars = (end - begin) // MINUTE
     shift = 30 * SECOND if minute == "mars" else 0
-    pieces = _pieces(rules, np.minimum(begin + shift + np.arange(bars + 1) * MINUTE, end))
+    bars, pieces = _period(rules, trajectory.start_ns, trajectory.end_ns, shift)
 
     replay = replay_trajectory(trajectory, levels=1)
     if replay.snapshots is None:
@@ -263,22 +283,41 @@ def minute_bars(
         time_ns, orders["kind"], orders["size_shares"], counted, replay.traded_shares, ask, bid, two_sided,
         pieces.start_ns, pieces.end_ns, low, high, pieces.bar, out,
     )  # fmt: skip
-    mids = np.where(two_sided, ask.astype(np.float64) + bid, np.nan)
-    mid_half = np.full(bars + 1, mids[low[0] if len(low) else 0])
-    mid_half[1 + pieces.bar] = mids[high]
-    two_sided_ns, spread_ns, all_ns, cancels, asks, bids, shares, aggressive, n_mids, total, squares = out.T
+    cancels, asks, bids, shares, aggressive, n_mids, total, squares = out.T[3:]
     n_new = asks + bids
     start = float(last_trade_ticks or trajectory.book.last_trade_ticks) or np.nan
     return MinuteBars(
         **_trades(trajectory.fills, pieces, bars, start),
-        mid_half_ticks=mid_half,
+        **_quotes(replay.snapshots, pieces, low, high, out),
         n_orders=n_new + cancels,
         n_new=n_new,
         n_cancels=cancels,
         volatility=_volatility(n_mids, total, squares),
-        spread_ticks=_ratio(spread_ns, two_sided_ns),
         mean_order_lots=_ratio(shares, n_new * rules.lot_shares),
         aggressive_ratio=_ratio(aggressive, n_new),
         buy_ratio=_ratio(bids, n_new),
-        one_sided_share=1 - _ratio(two_sided_ns, all_ns),
     )
+
+
+def mid_and_spread(
+    rules: MatchingRules, start_ns: int, end_ns: int, time_ns: Ints, books: Snapshots
+) -> dict[str, Floats]:
+    """Those series of the bars of a period that need no messages: mid, spread and one-sided time.
+
+    Parameters
+    ----------
+    time_ns
+        ``[n]``, ascending: when the book changes.
+    books
+        ``[n + 1]``: entry i is the book right before change i, entry n the book at the end.
+    """
+    bars, pieces = _period(rules, start_ns, end_ns)
+    nobody = np.zeros(len(time_ns), ORDER)
+    ask, bid = books.best()
+    low, high = pieces.bounds(time_ns)
+    out = np.zeros((bars, 11))
+    _accumulate(
+        time_ns, nobody["kind"], nobody["size_shares"], np.zeros(len(time_ns), bool), np.zeros(len(time_ns), np.int64),
+        ask, bid, books.two_sided, pieces.start_ns, pieces.end_ns, low, high, pieces.bar, out,
+    )  # fmt: skip
+    return _quotes(books, pieces, low, high, out)

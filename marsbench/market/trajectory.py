@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,9 @@ class Trajectory:
     labels: dict[str, Any] = field(default_factory=dict)
     """Provenance (source file, generator, rollout number ...); not part of the identity."""
 
+    lacks: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Series of its bars that it cannot give -> why; see ``marsbench.market.books``."""
+
     def __post_init__(self) -> None:
         if self.orders.dtype != ORDER or self.book.resting.dtype != ORDER:
             raise TypeError(f"orders must have dtype ORDER, got {self.orders.dtype}")
@@ -68,6 +72,10 @@ class Trajectory:
             raise TypeError(f"fills must have dtype FILL, got {self.fills.dtype}")
         if self.end_ns < self.start_ns:
             raise ValueError(f"period ends before it starts: {self.start_ns} .. {self.end_ns}")
+
+    @property
+    def n_orders(self) -> int:
+        return len(self.orders)
 
     @property
     def tick_size(self) -> float:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from marsbench.market.books import Market
 from marsbench.market.orders import ORDER
 from marsbench.market.rules import MatchingRules, clock_text
 from marsbench.market.trajectory import BookState, Trajectory
@@ -233,8 +234,11 @@ class TrajectoryGenerator(Generator):
     fits = False
 
     @abstractmethod
-    def trajectories(self, start: Start, horizon_ns: int) -> list[Trajectory]:
-        """The simulations that were made for this start (any number; none is an empty list)."""
+    def trajectories(self, start: Start, horizon_ns: int) -> Sequence[Market]:
+        """The simulations that were made for this start (any number; none is an empty list).
+
+        A simulation of which only book snapshots are known is a ``BookSeries``.
+        """
 
 
 class Agent(ABC):
