@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from marsbench.drawing import column, empty, figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = [
+    "LABELS",
+    "PALETTE",
+    "Tables",
+    "column",
+    "curves",
+    "empty",
+    "figure",
+    "footer",
+    "rows",
+    "score_bars",
+    "style",
+]
+
 Tables = Mapping[str, Mapping[str, Sequence[Any]]]
-Floats = NDArray[np.float64]
 
 PALETTE = {"replay": "#0072B2", "simulation": "#D55E00"}
 """Okabe and Ito's blue and vermilion; replay is also drawn solid, simulation dashed."""
@@ -22,35 +35,6 @@ MARKS = {"floor": "#666666", "ceiling": "#009E73"}
 LABELS = {"replay": "Replay", "simulation": "Simulation"}
 _DASHES = {"replay": "-", "simulation": "--"}
 _MARKERS = {"replay": "o", "simulation": "s"}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Seaborn's look for the figures made inside; nothing global remains."""
-    import matplotlib
-    import seaborn as sns
-
-    rc: dict[Any, Any] = {
-        "axes.titlesize": 10.5,
-        "legend.framealpha": 0.6,
-        "legend.edgecolor": "none",
-        "legend.fontsize": 8.5,
-    }
-    with (
-        sns.axes_style("ticks", {"axes.grid": True, "grid.color": "#e6e6e6"}),
-        sns.plotting_context("paper", 1.1),
-        matplotlib.rc_context(rc),
-    ):
-        yield
-
-
-def figure(rows: int, columns: int, *, width: float = 4.4, height: float = 3.3) -> tuple[Figure, list[Axes]]:
-    """A figure that no global state knows of, and its axes row by row."""
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=150)
-    axes = np.atleast_1d(made.subplots(rows, columns)).ravel().tolist()
-    return made, axes
 
 
 def footer(fig: Figure, table: Mapping[str, Sequence[Any]], extra: str = "") -> None:
@@ -67,20 +51,11 @@ def footer(fig: Figure, table: Mapping[str, Sequence[Any]], extra: str = "") -> 
     fig.supxlabel("\n".join(filter(None, [text, extra])), fontsize=7.5, color="#555555")
 
 
-def column(table: Mapping[str, Sequence[Any]], name: str) -> Floats:
-    """A column of numbers with NaN for what is missing."""
-    return np.array([np.nan if v is None else v for v in table[name]], np.float64)
-
-
 def rows(table: Mapping[str, Sequence[Any]], **where: Any) -> dict[str, list[Any]]:
     """The rows in which the columns have these values."""
     length = len(next(iter(table.values()), []))
     keep = [i for i in range(length) if all(table[name][i] == value for name, value in where.items())]
     return {name: [values[i] for i in keep] for name, values in table.items()}
-
-
-def empty(ax: Axes, text: str = "not enough data") -> None:
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color="#555555")
 
 
 def curves(ax: Axes, table: Mapping[str, Sequence[Any]], *, title: str, x_label: str, y_label: str) -> None:

@@ -1,0 +1,54 @@
+"""How figures look, wherever they are made: one style, figures without global state, columns of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Seaborn's look for the figures made inside; nothing global remains."""
+    import matplotlib
+    import seaborn as sns
+
+    rc: dict[Any, Any] = {
+        "axes.titlesize": 10.5,
+        "legend.framealpha": 0.6,
+        "legend.edgecolor": "none",
+        "legend.fontsize": 8.5,
+    }
+    with (
+        sns.axes_style("ticks", {"axes.grid": True, "grid.color": "#e6e6e6"}),
+        sns.plotting_context("paper", 1.1),
+        matplotlib.rc_context(rc),
+    ):
+        yield
+
+
+def figure(rows: int, columns: int, *, width: float = 4.4, height: float = 3.3) -> tuple[Figure, list[Axes]]:
+    """A figure that no global state knows of, and its axes row by row."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=150)
+    axes = np.atleast_1d(made.subplots(rows, columns)).ravel().tolist()
+    return made, axes
+
+
+def column(table: Mapping[str, Sequence[Any]], name: str) -> Floats:
+    """A column of numbers with NaN for what is missing."""
+    return np.array([np.nan if v is None else v for v in table[name]], np.float64)
+
+
+def empty(ax: Axes, text: str = "not enough data") -> None:
+    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes, color="#555555")
