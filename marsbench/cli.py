@@ -155,14 +155,31 @@ def _data(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify = _add(actions, "verify", "replay files and compare with what the exchange published")
     verify.set_defaults(call="data_verify")
     verify.add_argument("paths", nargs="+", metavar="PATH", help="source files or folders")
-    fetch = _fetch(actions)
+    fetch, describe = _fetch(actions), _describe(actions)
     for each in (convert, verify):
         each.add_argument(
             "-o", "--option", dest="options", action="append", default=[], metavar="NAME=VALUE",
             help="an option of the source's reader, such as instrument=ESH4",
         )  # fmt: skip
-    for each in (listing, convert, verify, fetch):
+    for each in (listing, convert, verify, fetch, describe):
         _json(each)
+
+
+def _describe(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    sub = _add(actions, "describe", "measure what a data set looks like, beside real days")
+    sub.set_defaults(call="data_describe")
+    sub.add_argument("dataset", metavar="DATASET", help="name or folder of a data set")
+    sub.add_argument(
+        "--beside",
+        nargs="*",
+        metavar="DATASET",
+        help="print these beside it, or nothing (default: the stored real days)",
+    )
+    sub.add_argument("--split", default="test", help="train, validation, test, or all (default: %(default)s)")
+    sub.add_argument("--days", type=int, metavar="N", help="only the first N days of each instrument")
+    sub.add_argument("-o", "--output", metavar="DIR", help="also write the page there, as HTML and as Markdown")
+    sub.add_argument("--store", metavar="FILE", help="also keep the figures in FILE, a file of descriptions")
+    return sub
 
 
 def _fetch(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench import progress
+from marsbench.data.catalogue import list_datasets, open_dataset
 from marsbench.data.dataset import SPLITS, Dataset
-from marsbench.description import ALL, BLOCK_DAYS, PRICE_MINUTES, TAIL_EDGES, Description, Number
+from marsbench.description import ALL, BLOCK_DAYS, PRICE_MINUTES, TAIL_EDGES, Description, Number, stored
 from marsbench.stats import session_facts as facts
 from marsbench.stats.bootstrap import RESAMPLES, cluster_interval, ratio_interval
 from marsbench.stats.impact import binned, decay, fit_power_law
@@ -94,7 +95,7 @@ def describe(
     groups = {ALL: list(range(len(chosen)))}
     groups |= {name: [i for i, d in enumerate(chosen) if d[0] == name] for name in whole.names}
     measured = _facts(whole, seed, resamples)
-    return Description(
+    made = Description(
         name=dataset.name,
         version=dataset.version,
         summary=dataset.summary,
@@ -117,6 +118,25 @@ def describe(
         blocks=_blocks(chosen, insides, series),
         prices={name: _prices([series[i] for i in groups[name]]) for name in whole.names},
     )
+    return Description.from_dict(made.to_dict())  # as it comes back from a file: six digits, None for NaN
+
+
+def beside(names: Sequence[str]) -> list[Description]:
+    """Descriptions of data sets to print beside another: measured where they are at hand, else the stored ones.
+
+    Raises
+    ------
+    ValueError
+        For a name that is neither a data set nor stored.
+    """
+    kept = stored()
+    at_hand = {info.name for info in list_datasets() if info.folder}
+    return [
+        kept[name]
+        if name in kept and name not in at_hand
+        else describe(open_dataset(name), split=WHOLE, command=f"marsbench data describe {name} --split {WHOLE}")
+        for name in names
+    ]
 
 
 def _metaorders(dataset: Dataset) -> dict[str, NDArray[Any]] | None:

@@ -293,6 +293,28 @@ def _reader_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, _, value in pairs}
 
 
+def data_describe(options: argparse.Namespace) -> int:
+    """Measure a data set; print it beside others, write its page, keep its figures."""
+    from marsbench import description, description_page
+    from marsbench.data.catalogue import open_dataset
+    from marsbench.describe import beside, describe
+
+    dataset = open_dataset(options.dataset)
+    names = options.beside if options.beside is not None else [n for n in description.stored() if n != dataset.name]
+    found = describe(dataset, split=options.split, days=options.days, command=_command(options))
+    if options.store:
+        description.store(found, options.store)
+    others = beside(names) if options.output or not options.json else []
+    if options.json:
+        _print_json(found.to_dict())
+    else:
+        print(description_page.to_text(found, others), end="")
+    if options.output:
+        for path in description_page.write(found, others, options.output):
+            progress.say(f"description: {path}")
+    return 0
+
+
 def _fact(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
