@@ -16,7 +16,8 @@ Three formats, in subfolders as you like, recognised by their names:
 
   A row is the book from its time (seconds after midnight, or integers in a column ``time_ns``) until the next
   row, and the first row is the book at the start. Prices are exact decimals in currency, sizes shares; a level
-  that is not there has both cells empty. Write a row for every change of the best quotes if you can.
+  that is not there has both cells empty. Write a row for every change of the best quotes if you can; rows
+  at regular times need at least one a second, otherwise the spread is not applicable either.
   ``marsbench.data.export.to_books`` writes such files. Spread and mid returns are scored; what needs orders or
   trades is "not applicable", which is why such a folder is listed without a rank wherever that ranks others.
   Books that are crossed or locked for more than 1% of the time are invalid. All rules: ``marsbench.data.books``.

@@ -198,7 +198,7 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
             sorted({k for row in rows for k, s in row.scores.items() if s.informative is False} - set(keys))
         ),
         rows=_ranked(judged),
-        notes=_notes(shown),
+        notes=(*_nobody(rows), *_notes(shown)),
         reference=next((r for r in shown if r.status == "done"), shown[0]),
     )
 
@@ -236,8 +236,9 @@ def _judge(
         reason = f"{NOT_APPLICABLE}: {', '.join(sorted(not_applicable))}"
     barred = [key for key in keys if not _has(row, key) and row.barred(key)]
     if not reason and barred:
-        why = f" ({row.scores[barred[0]].reason})" if barred[0] in row.scores else ""
-        reason = f"{NOT_APPLICABLE}: {len(barred)} of {len(keys)} ranking scores, such as {barred[0]}{why}"
+        why = row.word(barred[0]).removeprefix(NOT_APPLICABLE).removeprefix(": ")
+        reason = f"{NOT_APPLICABLE}: {len(barred)} of {len(keys)} ranking scores, such as {barred[0]}"
+        reason += f" ({why})" * bool(why)
     if not reason and not keys:
         reason = "no informative score to rank by"
     return Row(row.label, None, overall(means), words, row.scores, row.results, reason or None)
@@ -285,6 +286,16 @@ def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
     )
     ranked = [Row(r.label, rank, r.overall, r.groups, r.scores, r.results, None) for rank, r in enumerate(good, 1)]
     return (*ranked, *rest)
+
+
+def _nobody(rows: Sequence[Row]) -> tuple[str, ...]:
+    """A caveat where scores are not applicable to anybody, so that their absence does not look like a virtue."""
+    keys = {key for row in rows for key in row.scores if not key.startswith("validity.")}
+    nobody = [key for key in keys if all(row.barred(key) for row in rows)]
+    text = (
+        f"{len(nobody)} scores are {NOT_APPLICABLE} to any generator here, so this ranking is about the others alone."
+    )
+    return (text,) if nobody else ()
 
 
 def _notes(shown: Sequence[Result]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from marsbench.files import rounded
 from marsbench.fitting import fitted, identity
 from marsbench.floors import with_floors
 from marsbench.results import Result, ResultError, unit_name
-from marsbench.simulation.contracts import Generator, SessionGenerator
+from marsbench.simulation.contracts import Generator, SessionGenerator, TrajectoryGenerator
 from marsbench.suite import DEFAULT_TASK, Entrant, Suite, visible
 
 Overwrite = Literal["missing", "always", "never"]
@@ -145,19 +145,25 @@ def score(
 def validate(generator: str, dataset: str = "zi-market", *, results: str | Path = "results", seed: int = 0) -> Any:
     """Hold a generator, fitted on a data set, to the contract of sessions; returns the checks.
 
+    Of simulations that were made elsewhere (``files:DIR``) it checks what they hold, for every start.
+
     Raises
     ------
     ValueError
-        If the generator is not one that simulates order by order.
+        If the generator neither simulates order by order nor holds simulations.
     """
     from marsbench.data.catalogue import open_dataset
     from marsbench.simulation.validate import validate as check
+    from marsbench.simulation.validate_files import validate_files
 
     made = make(Entrant.of(generator))
-    if not isinstance(made, SessionGenerator):
-        raise ValueError(f"generator {generator!r} is of kind {made.kind}; the contract is about sessions")
+    if not isinstance(made, (SessionGenerator, TrajectoryGenerator)):
+        raise ValueError(f"generator {generator!r} is of kind {made.kind}; the contract is about sessions and files")
     data = open_dataset(dataset)
-    starts = registry.task(DEFAULT_TASK).starts(data)
+    task = registry.task(DEFAULT_TASK)
+    starts = task.starts(data)
+    if isinstance(made, TrajectoryGenerator):
+        return validate_files(made, starts, minutes=getattr(task, "minutes", 25))
     cache = Path(results) / "cache" / "artifacts"
     artifact = fitted(made, data, seed, cache, fresh=False, stored=False, say=progress.say)
     if artifact is not None:

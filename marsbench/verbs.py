@@ -322,7 +322,7 @@ def _fact(value: Any) -> str:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Hold generators to the contract of sessions."""
+    """Hold generators to the contract of sessions; of simulations made elsewhere, say what they hold."""
     from marsbench.runner import validate as check
 
     reports = [check(spec, options.dataset, results=options.results, seed=options.seed) for spec in options.gens]

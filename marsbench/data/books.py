@@ -8,8 +8,8 @@ or ``.parquet``, the period in milliseconds after midnight. Its columns, by name
   in currency as exact decimals, sizes in shares. A level that is not there has both cells empty.
 
 A row is the book from its time on, until the next row. The first row is the book at the start or before.
-A row for every change of the best quotes gives the scores of the full simulation to the digit; with rows
-further apart (one a second, say) spreads and mids are those of the moments that were written.
+A row for every change of the best quotes gives the scores of the full simulation to the digit. Rows at
+regular times do as well for mid returns, if minutes are among them; spreads need at least one a second.
 """
 
 from __future__ import annotations
@@ -144,10 +144,11 @@ def _csv(path: Path, levels: int) -> Any:
             convert_options=pc.ConvertOptions(column_types=types, null_values=["", "nan", "NaN"]),
         )
     except pa.ArrowInvalid as error:
-        row = re.search(r"Row #(\d+)", str(error))
-        text = re.sub(r"^.*?(Expected|CSV conversion)", r"\1", str(error))
-        hint = f"; times and prices are plain numbers with at most {DECIMALS} decimals"
-        raise DataError(file, text + hint, row=int(row.group(1)) if row else None) from error
+        row, column = (re.search(f"{what} #(\\d+)", str(error)) for what in ("Row", "column"))
+        text = re.sub(r"^.*Row #\d+: ", "", str(error))
+        if column:
+            text = f"{names[int(column.group(1))]}: {text}; times and prices have at most {DECIMALS} decimals"
+        raise DataError(file, text, row=int(row.group(1)) if row else None) from error
 
 
 def _parquet(path: Path, levels: int) -> Any:
@@ -161,11 +162,21 @@ def _parquet(path: Path, levels: int) -> Any:
     types = _types(_check_names(table.column_names, levels, path.name), levels)
     try:
         # as doubles, 10.01 and 10.010000000000002 are the same price to nine decimals
-        return pa.table({name: table.column(name).cast(kind) for name, kind in types.items()})
+        return pa.table({name: _without_nan(table.column(name)).cast(kind) for name, kind in types.items()})
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
             path.name, f"a column holds something else than numbers with at most {DECIMALS} decimals ({error})"
         ) from error
+
+
+def _without_nan(column: Any) -> Any:
+    """Doubles with null for NaN, as pandas means it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def _numbers(column: Any, file: str, first_row: int) -> tuple[Ints, Mask]:
@@ -240,11 +251,17 @@ def _one_level(
     return np.where(no_price, 0, ticks), np.where(no_size, 0, shares // scale)
 
 
+def _moment(time_ns: np.int64) -> str:
+    """The clock with the fraction of the second, if there is one."""
+    fraction = int(time_ns) % SECOND
+    return clock_text(int(time_ns)) + (f".{fraction:09d}".rstrip("0") if fraction else "")
+
+
 def _check_period(time: Ints, start_ns: int, end_ns: int, file: str, first_row: int) -> None:
     if time[0] > start_ns:
         raise DataError(
             file,
-            f"the first book is of {clock_text(int(time[0]))}, but the period in its name starts at "
+            f"the first book is of {_moment(time[0])}, but the period in its name starts at "
             f"{clock_text(start_ns)}; the first row must be the book at the start or before it",
             row=first_row,
         )
@@ -252,7 +269,7 @@ def _check_period(time: Ints, start_ns: int, end_ns: int, file: str, first_row: 
     if len(late):
         raise DataError(
             file,
-            f"this book is of {clock_text(int(time[late[0]]))}, the period in the name ends at {clock_text(end_ns)}; "
+            f"this book is of {_moment(time[late[0]])}, the period in the name ends at {clock_text(end_ns)}; "
             "leave out what comes later, or name the whole period",
             row=int(late[0]) + first_row,
         )

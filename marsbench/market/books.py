@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from marsbench.market.bars import MinuteBars, mid_and_spread
 from marsbench.market.replay import replay_trajectory
-from marsbench.market.rules import MatchingRules, clock_text
+from marsbench.market.rules import MINUTE, SECOND, MatchingRules, clock_text
 from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import Trajectory
 
@@ -42,6 +42,13 @@ LACKS: Mapping[str, str] = {
     "buy_ratio": _NO_ORDERS,
 }
 """Series of ``MinuteBars`` that snapshots alone cannot give -> why."""
+
+FINE_NS = SECOND
+"""Books on a regular grid that is coarser have no time-weighted spread: too few moments make up a minute's mean.
+
+Measured on a simulation of ``zi-market``: the overlap of its spreads with replay, .845 from every change, is
+.841 from one book a second, .555 from one in ten seconds and .251 from one a minute.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,6 @@ class BookSeries:
     labels: dict[str, Any] = field(default_factory=dict)
     """Provenance; not part of the identity."""
 
-    lacks: ClassVar[Mapping[str, str]] = LACKS
     n_orders: ClassVar[None] = None
 
     def __post_init__(self) -> None:
@@ -84,6 +90,22 @@ class BookSeries:
             raise ValueError(f"no book at the start: the first one is {first}, the start {clock_text(self.start_ns)}")
         if (np.diff(self.time_ns) < 0).any() or self.time_ns[-1] > self.end_ns:
             raise ValueError("book times must ascend and not lie after the end")
+
+    @property
+    def grid_ns(self) -> int | None:
+        """The step of books that were taken at regular times (most of them); None where they come as they change."""
+        steps, counts = np.unique(np.diff(self.time_ns), return_counts=True)
+        regular = len(self.time_ns) > 2 and 2 * counts.max() >= counts.sum()
+        return int(steps[counts.argmax()]) if regular else None
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Series of its bars that it cannot give -> why."""
+        grid = self.grid_ns or 0
+        if grid <= FINE_NS:
+            return LACKS
+        why = f"with one book in {grid / SECOND:g} s, the mean spread of a minute is not that of all its moments"
+        return {**LACKS, "spread_ticks": f"{why}; write a book for every change, or at least one a second"}
 
     @property
     def levels(self) -> int:
@@ -190,7 +212,7 @@ def faults(series: BookSeries) -> dict[str, float]:
     both = series.books.two_sided
     bars = book_bars(series)
     begin = int(rules.trading_ns(series.start_ns))
-    own = (np.asarray(rules.trading_ns(series.time_ns[1:])) - begin - 1) // 60_000_000_000
+    own = (np.asarray(rules.trading_ns(series.time_ns[1:])) - begin - 1) // MINUTE
     spoken = np.unique(np.clip(own, 0, max(bars.minutes - 1, 0)))
     return {
         "crossed": float(held[both & (bid > ask)].sum()) / total,

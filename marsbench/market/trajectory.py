@@ -13,8 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +61,6 @@ class Trajectory:
     labels: dict[str, Any] = field(default_factory=dict)
     """Provenance (source file, generator, rollout number ...); not part of the identity."""
 
-    lacks: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Series of its bars that it cannot give -> why; see ``marsbench.market.books``."""
-
     def __post_init__(self) -> None:
         if self.orders.dtype != ORDER or self.book.resting.dtype != ORDER:
             raise TypeError(f"orders must have dtype ORDER, got {self.orders.dtype}")
@@ -72,6 +68,11 @@ class Trajectory:
             raise TypeError(f"fills must have dtype FILL, got {self.fills.dtype}")
         if self.end_ns < self.start_ns:
             raise ValueError(f"period ends before it starts: {self.start_ns} .. {self.end_ns}")
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Series of its bars that it cannot give -> why: none, unlike a ``BookSeries``."""
+        return {}
 
     @property
     def n_orders(self) -> int:
