@@ -74,6 +74,10 @@ class VenueDay:
     requeued: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Messages that send an order to the back of its level, because the venue passed it over in the
     queue; price and size stay the same."""
+    revealed: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Messages that bring hidden volume to light, because the source shows it now or says that it traded."""
+    resting_at_end: NDArray[np.void] | None = None
+    """All orders that rest at the end by the source's own account (``ORDER`` rows), where it names every order."""
     problems: dict[str, int] = field(default_factory=dict)
     """Rows that contradict each other within the source, by kind."""
     facts: dict[str, Any] = field(default_factory=dict)

@@ -41,3 +41,22 @@ class LevelQueues:
             if not level:
                 del self._levels[side][price]
                 del self._prices[side][bisect_left(self._prices[side], price)]
+
+
+def to_the_back(queue: list[int], first: list[int]) -> list[int]:
+    """The orders that must go to the back of a queue, one after the other, so that ``first`` stand at its front.
+
+    >>> to_the_back([1, 2, 3, 4], [2, 3])
+    [1]
+    """
+    first = [i for i in first if i in queue]
+    if queue[: len(first)] == first:
+        return []
+    place = {order_id: k for k, order_id in enumerate(queue)}
+    reach = max(place[i] for i in first)
+    behind = [i for i in queue[reach + 1 :] if i not in first]
+    wanted = first + behind + [i for i in queue[:reach] if i not in first]
+    stay = 1
+    while stay < len(wanted) and place[wanted[stay]] > place[wanted[stay - 1]]:
+        stay += 1
+    return wanted[stay:]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.data.day import PublishedBooks, published_fills
-from marsbench.data.lobster_queues import LevelQueues
+from marsbench.data.lobster_queues import LevelQueues, to_the_back
 from marsbench.market.orders import ORDER, Flag, Kind
 from marsbench.market.trajectory import BookState
 
@@ -187,17 +187,7 @@ class _Rebuilder:
             by_price.setdefault(self.price[r], {})[self.id[r]] = None
         for price, traded in by_price.items():
             level = self.held.level(side, price)
-            queue, first = list(level), [i for i in traded if i in level]
-            if queue[: len(first)] == first:
-                continue
-            place = {order_id: k for k, order_id in enumerate(queue)}
-            reach = max(place[i] for i in first)
-            behind = [i for i in queue[reach + 1 :] if i not in traded]
-            wanted = first + behind + [i for i in queue[:reach] if i not in traded]
-            stay = 1
-            while stay < len(wanted) and place[wanted[stay]] > place[wanted[stay - 1]]:
-                stay += 1
-            for order_id in wanted[stay:]:
+            for order_id in to_the_back(list(level), list(traded)):
                 size = level.pop(order_id)
                 level[order_id] = size
                 self.requeued.append(len(self.orders))

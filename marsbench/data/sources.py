@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from marsbench.data import lobster, shanghai, tables
+from marsbench.data import databento, databento_files, lobster, shanghai, tables
 from marsbench.data.day import VenueDay
 from marsbench.data.errors import DataError
 
@@ -66,6 +66,12 @@ SOURCES: dict[str, Source] = {
             _is_shanghai,
             shanghai.read,
             "Shanghai files INSTRUMENT_DATE_orders.csv.gz, _trades and _snapshots with the vendor's header",
+        ),
+        Source(
+            "databento",
+            databento_files.claims,
+            databento.read,
+            "Databento MBO files end in .dbn or .dbn.zst, or are CSV with its columns (ts_recv, ts_event, action ...)",
         ),
     )
 }

@@ -65,6 +65,8 @@ class Verification:
     """Published executions that were compared with fills (price, size, order ids)."""
     orders: int = 0
     """Messages replayed, takeovers included."""
+    left_at_end: int = 0
+    """Orders left at the end that were compared in id, side, price and size, where the source names them all."""
     auctions: tuple[AuctionCheck, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     """What the source holds besides: hidden executions, halts, the origin of the previous close ..."""
@@ -104,6 +106,7 @@ def verify_day(day: VenueDay) -> Verification:
         kinds[f"rejected_{Reason(int(reason)).name.lower()}"] = int(count)
     kinds |= _compare_fills(day.trades, result.fills)
     kinds |= _compare_deletes(day, result)
+    kinds |= _compare_end(day, result)
     books = _compare_books(day, result)
     kinds |= books.pop("kinds")
     kinds = {name: count for name, count in kinds.items() if count}
@@ -119,6 +122,7 @@ def verify_day(day: VenueDay) -> Verification:
         trades=len(day.trades),
         orders=len(day.orders),
         passed_over=len(day.requeued),
+        left_at_end=0 if day.resting_at_end is None else len(day.resting_at_end),
         auctions=_auctions(day, result.fills),
         facts=dict(day.facts),
         **books,
@@ -167,6 +171,7 @@ def states(
 def _compare_fills(published: NDArray[np.void], fills: NDArray[np.void]) -> dict[str, int]:
     """Executions one by one in the order within their message (auctions: by order ids)."""
     kinds = dict.fromkeys(("trade_missing", "trade_not_published", "trade_price", "trade_size", "trade_ids"), 0)
+    published, fills = _by_order(published, fills)
     for auction in (False, True):
         there, ours = published[(published["side"] == AUCTION) == auction], fills[(fills["side"] == AUCTION) == auction]
         if auction:
@@ -188,6 +193,39 @@ def _compare_fills(published: NDArray[np.void], fills: NDArray[np.void]) -> dict
     return kinds
 
 
+def _by_order(published: NDArray[np.void], fills: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Both with auction trades split by order, where the source does not say who met whom."""
+    auction = published["side"] == AUCTION
+    if not auction.any() or (np.minimum(published["bid_id"], published["ask_id"])[auction] != 0).any():
+        return published, fills
+    out = []
+    for rows in (published, fills):
+        at = rows["side"] == AUCTION
+        legs = []
+        for own, other in (_BOTH_IDS, _BOTH_IDS[::-1]):
+            leg = rows[at & (rows[own] != 0)]
+            leg[other] = 0
+            keys, first, index = np.unique(leg[["seq", own]], return_index=True, return_inverse=True)
+            total = np.zeros(len(keys), np.int64)
+            np.add.at(total, index, leg["size_shares"])
+            leg = leg[first]
+            leg["size_shares"] = total
+            legs.append(leg)
+        out.append(np.concatenate([rows[~at], *legs]))
+    return out[0], out[1]
+
+
+def _compare_end(day: VenueDay, result: Replay) -> dict[str, int]:
+    """Whether exactly the orders that rest at the end by the source's account are left, at price and size."""
+    if day.resting_at_end is None:
+        return {}
+    names = ("order_id", "kind", "price_ticks", "size_shares")
+    there, ours = (
+        set(zip(*(a[n].tolist() for n in names), strict=True)) for a in (day.resting_at_end, result.final.resting)
+    )
+    return {"order_left_at_the_end": len({i for i, *_ in there ^ ours})}
+
+
 def _ranks(values: NDArray[Any]) -> NDArray[np.int64]:
     """Position of each entry within its run of equal values."""
     if len(values) == 0:
@@ -200,13 +238,14 @@ def _compare_deletes(day: VenueDay, result: Replay) -> dict[str, int]:
     """Whether every order that was deleted is gone, and no cancel asks for more than is left."""
     new = (day.orders["kind"] != Kind.CANCEL) & (result.reason == Reason.OK)
     new[day.requeued] = False  # A change of place must not change volume, or the balance is off.
+    replaced = np.where(day.orders["flags"][new] & int(Flag.REPLACE), result.cancelled_shares[new], 0)
     new = day.orders[new]
     done = (day.orders["kind"] == Kind.CANCEL) & (result.reason == Reason.OK)
     cancels = day.orders[done]
     asked = np.where(cancels["size_shares"] > 0, cancels["size_shares"], result.cancelled_shares[done])  # 0 means all
     ids = np.r_[day.book.resting["order_id"], new["order_id"], result.fills["bid_id"], result.fills["ask_id"]]
     ids = np.r_[ids, cancels["order_id"], result.final.resting["order_id"]]
-    parts = [day.book.resting["size_shares"], new["size_shares"]]
+    parts = [day.book.resting["size_shares"], new["size_shares"] - replaced]
     parts += [-result.fills["size_shares"]] * 2 + [-asked, -result.final.resting["size_shares"]]
     distinct, index = np.unique(ids, return_inverse=True)
     balance = np.bincount(index, weights=np.concatenate(parts), minlength=len(distinct))
@@ -284,7 +323,7 @@ def _takeovers(day: VenueDay) -> tuple[NDArray[np.int64], int, int, NDArray[np.i
     at = np.searchsorted(messages, day.row_message[row])
     in_place = (day.seed_message > messages[at - 1]) & (day.seed_message <= day.row_message[row])
     flagged = np.flatnonzero(day.orders["flags"] & int(Flag.SEEDED))
-    undeclared = len(np.setdiff1d(flagged, np.r_[day.seed_message, day.requeued]))
+    undeclared = len(np.setdiff1d(flagged, np.r_[day.seed_message, day.requeued, day.revealed]))
     outside = in_place & np.where(side == Kind.ASK, price > ask_edge[row - 1], price < bid_edge[row - 1])
     key, index = np.unique(np.stack([row, side, price], axis=1), axis=0, return_inverse=True)
     net = np.zeros(len(key), np.int64)
@@ -306,11 +345,12 @@ def _auctions(day: VenueDay, fills: NDArray[np.void]) -> tuple[AuctionCheck, ...
     for k, phase in enumerate(phases):
         if phase.kind != PhaseKind.AUCTION:
             continue
-        until = phases[k + 1].start_ns if k + 1 < len(phases) else np.iinfo(np.int64).max
+        until = max(phases[k + 1].start_ns, phase.end_ns + 1) if k + 1 < len(phases) else np.iinfo(np.int64).max
         values: list[int] = []
         for trades in (day.trades, fills):
             at = (trades["side"] == AUCTION) & (trades["time_ns"] >= phase.end_ns) & (trades["time_ns"] < until)
             prices = np.unique(trades["price_ticks"][at])
-            values += [int(prices[0]) if len(prices) else 0, int(trades["size_shares"][at].sum())]
+            bought = at & (trades["bid_id"] != 0) if (trades["bid_id"][at] != 0).any() else at
+            values += [int(prices[0]) if len(prices) else 0, int(trades["size_shares"][bought].sum())]
         out.append(AuctionCheck(clock_text(phase.end_ns), values[0], values[2], values[1], values[3]))
     return tuple(out)
