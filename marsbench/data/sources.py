@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from marsbench.data import databento, databento_files, lobster, shanghai, tables
+from marsbench.data import databento, databento_files, generic, itch, lobster, shanghai, tables
 from marsbench.data.day import VenueDay
 from marsbench.data.errors import DataError
 
@@ -72,6 +72,18 @@ SOURCES: dict[str, Source] = {
             databento_files.claims,
             databento.read,
             "Databento MBO files end in .dbn or .dbn.zst, or are CSV with its columns (ts_recv, ts_event, action ...)",
+        ),
+        Source(
+            "itch",
+            itch.claims,
+            itch.read,
+            "NASDAQ ITCH 5.0 files are named MMDDYYYY.NASDAQ_ITCH50, SMMDDYY-v50.txt or end in .itch (also .gz)",
+        ),
+        Source(
+            "generic",
+            generic.is_generic,
+            generic.read,
+            "any other table of order events needs a YAML file of the same name beside it that says how to read it",
         ),
     )
 }
