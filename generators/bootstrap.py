@@ -37,6 +37,7 @@ class Bootstrap(RecordedFlow):
     """Real order flow in blocks, drawn at random from the training periods."""
 
     name = "bootstrap"
+    training_days = 10
     summary = "blocks of training order flow, re-anchored to the current book"
     source = "block bootstrap (Kuensch 1989) of order flow"
 

@@ -47,6 +47,7 @@ class ControlConstant(SessionGenerator):
     """The same order for ever; prices never move."""
 
     name = "control-constant"
+    training_days = 10
     hidden = True
     summary = "one lot at the touch every second; no trade, no price change"
 
@@ -66,6 +67,7 @@ class ControlCopy(RecordedFlow):
     """The last training day again, in every rollout the same: perfect memory, no knowledge."""
 
     name = "control-copy"
+    training_days = 10
     hidden = True
     summary = "copies its last training day, identically in every rollout"
 
@@ -93,6 +95,7 @@ class ControlShuffled(RecordedFlow):
     """Training messages in random order with shuffled waiting times: right marginals, no memory."""
 
     name = "control-shuffled"
+    training_days = 10
     hidden = True
     summary = "training messages and waiting times, independently drawn"
 

@@ -47,6 +47,7 @@ class OtherDay(RecordedFlow):
     """What a random training day did at this time of day (on one day of data: a random stretch of it)."""
 
     name = "other-day"
+    training_days = 10
     summary = "order flow of a random training day at the same time of day, re-anchored"
 
     def chooser(self, streams: Streams) -> Chooser:

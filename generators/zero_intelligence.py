@@ -301,6 +301,7 @@ class ZeroIntelligence(SessionGenerator):
 
     name = "zero-intelligence"
     version = 1
+    training_days = 10
     reacts = True
     summary = "Poisson limit, market and cancel flow with rates by level, calibrated"
     source = "Cont, Stoikov, Talreja (2010), A stochastic model for order book dynamics"

@@ -9,7 +9,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from marsbench.fitting import facts, fitted, identity, period_text, training_cur
 from marsbench.results import Result, Status
 from marsbench.rollouts import Mode, Rollouts, Source
 from marsbench.scores import NOT_APPLICABLE, Outcome
-from marsbench.simulation.contracts import Generator, Kind, SessionGenerator, Start
+from marsbench.simulation.contracts import ORACLE, Generator, Kind, SessionGenerator, Start
 from marsbench.suite import Entrant
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ class Course:
     limit: int | None
     floors: Mapping[str, float] = field(default_factory=dict)
     floors_facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def starts_for(self, generator: Generator) -> tuple[Start, ...]:
+        """The starts; for the oracle alone, and nobody else, with the hidden state of the market."""
+        if generator.name != ORACLE:
+            return self.starts
+        data = self.dataset
+        return tuple(replace(s, oracle=data.truth(s.instrument, s.date, s.clock_ns)) for s in self.starts)
 
     def task_facts(self) -> dict[str, Any]:
         """What a result says about the task."""
@@ -153,10 +160,11 @@ def evaluate(course: Course, entrant: Entrant, seed: int, bench: Bench) -> Resul
         reason, error, made = None, None, _Made()
         try:
             made.generator = make(entrant)
-            if made.generator.kind in course.task.kinds:
+            reason = _not_applicable(course, made.generator)
+            if reason is None:
                 _run(course, made, seed, bench, label=entrant.label)
             else:
-                status, reason = "not-applicable", _not_applicable(course.task, made.generator)
+                status = "not-applicable"
         except Exception as problem:  # whatever a plug-in raises is reported; the others go on
             if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
                 raise DiskFull(errno.ENOSPC, f"no space left under {bench.folder}") from problem
@@ -228,7 +236,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         label=label,
         simulated=bench.simulated,
     )
-    context = TaskContext(seed=seed, starts=course.starts, simulate=rollouts.simulate, floors=course.floors)
+    context = TaskContext(seed=seed, starts=course.starts_for(generator), simulate=rollouts.simulate, floors=course.floors)
     evidence = course.task.run(generator, dataset, context)
     begin = time.perf_counter()
     made.outcomes = score(evidence, course.metrics, seed)
@@ -270,9 +278,15 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
     return outcomes
 
 
-def _not_applicable(task: Task, generator: Generator) -> str:
-    kinds: Sequence[Kind] = sorted(task.kinds)
-    return f"a generator of kind {generator.kind}; task {task.name} takes {', '.join(map(str, kinds))}"
+def _not_applicable(course: Course, generator: Generator) -> str | None:
+    """Why this generator cannot do this task on this data set, or None."""
+    task = course.task
+    if generator.kind not in task.kinds:
+        kinds: Sequence[Kind] = sorted(task.kinds)
+        return f"a generator of kind {generator.kind}; task {task.name} takes {', '.join(map(str, kinds))}"
+    if generator.name == ORACLE and not course.dataset.has_truth:
+        return f"{ORACLE} continues from the market's hidden state, which data set {course.dataset.name} does not have"
+    return None
 
 
 def _generator_facts(entrant: Entrant, generator: Generator | None) -> dict[str, Any]:

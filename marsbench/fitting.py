@@ -66,9 +66,21 @@ def identity(generator: Generator) -> dict[str, Any]:
     return {"name": generator.name, "version": generator.version, "parameters": dict(generator.parameters())}
 
 
+def training_periods(generator: Generator, dataset: Dataset) -> list[Period]:
+    """The training periods that a generator learns from: all, or those of each instrument's latest days."""
+    periods = dataset.split("train")
+    if generator.training_days is None:
+        return periods
+    latest: dict[str, set[str]] = {}
+    for instrument in {p.instrument for p in periods}:
+        dates = sorted({p.date for p in periods if p.instrument == instrument})
+        latest[instrument] = set(dates[-generator.training_days :])
+    return [p for p in periods if p.date in latest[p.instrument]]
+
+
 def artifact_key(generator: Generator, dataset: Dataset, seed: int) -> str:
     """Name of the cache folder: generator, training data and seed."""
-    train = [period_text(p) for p in dataset.split("train")]
+    train = [period_text(p) for p in training_periods(generator, dataset)]
     return digest([identity(generator), dataset.content_hash, train, seed])[:32]
 
 
@@ -108,7 +120,7 @@ def fitted(
     if not generator.fits or not isinstance(generator, SessionGenerator):
         return None
     test = dataset.split("test")
-    periods = dataset.split("train")
+    periods = training_periods(generator, dataset)
     if not periods:
         raise ValueError(f"data set {dataset.name!r} has no training periods, and {generator.name!r} must be fitted")
     check_no_overlap(map(period_text, periods), test, who=f"generator {generator.name!r}")

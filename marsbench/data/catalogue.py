@@ -23,8 +23,12 @@ from marsbench.data.dataset import HEAD, Dataset, Period, building, write_datase
 
 __all__ = ["Dataset", "DatasetInfo", "Period", "data_home", "list_datasets", "open_dataset", "write_dataset"]
 
-EMBEDDED = {"zi-market": "marsbench.data.zi_market"}
+EMBEDDED = {"reference": "marsbench.data.reference", "zi-market": "marsbench.data.zi_market"}
 """Data sets that we make ourselves: name -> module with ``build(folder)`` and ``VERSION``."""
+FIXTURES = {"zi-market"}
+"""Those that are there to test the harness and say little about a generator."""
+OPTIONS = {"reference": {"days"}}
+"""Whole numbers that may follow a name, as in ``reference,days=250``: arguments of its ``build``."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*$")
 """What a data set may be called."""
 
@@ -38,7 +42,7 @@ class DatasetInfo:
     """None for a data set that is damaged."""
     summary: str
     kind: str
-    """``"embedded"`` (built on first use) or ``"converted"``."""
+    """``"embedded"`` (built on first use), ``"fixture"`` (embedded, for tests) or ``"converted"``."""
     folder: str | None
     """Where it lies; None for one that has not been built yet."""
     days: int = 0
@@ -59,6 +63,8 @@ def data_home() -> Path:
 def open_dataset(name: str | Path) -> Dataset:
     """Open a data set by its name in the catalogue, or by its folder.
 
+    An embedded one is built now if it has not been; ``reference,days=250`` asks for another length.
+
     Raises
     ------
     ValueError
@@ -67,7 +73,7 @@ def open_dataset(name: str | Path) -> Dataset:
         For a path that holds no data set.
     """
     text = os.fspath(name)
-    if text in EMBEDDED:
+    if text.split(",")[0] in EMBEDDED:
         return _embedded(text)
     stored = data_home() / text
     if NAME.match(text) and (stored / HEAD).is_file():
@@ -89,14 +95,15 @@ def list_datasets() -> list[DatasetInfo]:
     """Every data set of the catalogue: the embedded ones, then those in the data home, by name."""
     out = []
     for name, module in sorted(EMBEDDED.items()):
-        folder = _embedded_folder(name)
+        folder = _embedded_folder(name, {})
+        kind = "fixture" if name in FIXTURES else "embedded"
         if (folder / HEAD).is_file():
-            out.append(_describe(folder, name, "embedded"))
+            out.append(_describe(folder, name, kind))
         else:
             recipe = importlib.import_module(module)
             summary = (recipe.__doc__ or "").strip().split("\n", 1)[0].removeprefix(f"``{name}``: ")
-            out.append(DatasetInfo(name, int(recipe.VERSION), summary, "embedded", None))
-    built = {_embedded_folder(name).name for name in EMBEDDED}
+            out.append(DatasetInfo(name, int(recipe.VERSION), summary, kind, None))
+    built = {_embedded_folder(name, {}).name for name in EMBEDDED}
     folders = sorted(data_home().iterdir()) if data_home().is_dir() else []
     stored = [f for f in folders if NAME.match(f.name) and f.name not in built and (f / HEAD).is_file()]
     return out + [_describe(folder, folder.name, "converted") for folder in stored]
@@ -111,20 +118,36 @@ def _describe(folder: Path, name: str, kind: str) -> DatasetInfo:
     return DatasetInfo(name, data.version, data.summary, kind, str(folder), len(data.days), counts, data.content_hash)
 
 
-def _embedded_folder(name: str) -> Path:
+def _parse(text: str) -> tuple[str, dict[str, int]]:
+    """Name and options of ``name,option=number,...``."""
+    name, *rest = text.split(",")
+    options: dict[str, int] = {}
+    for item in rest:
+        key, _, value = item.partition("=")
+        known = OPTIONS.get(name, set())
+        if key not in known or not value.isdigit():
+            allowed = ", ".join(f"{k}=NUMBER" for k in sorted(known)) or "none"
+            raise ValueError(f"data set {text!r}: {item!r} is no option of {name}; there are: {allowed}")
+        options[key] = int(value)
+    return name, options
+
+
+def _embedded_folder(name: str, options: dict[str, int]) -> Path:
     version = int(importlib.import_module(EMBEDDED[name]).VERSION)
-    return data_home() / f"{name}-v{version}"
+    tail = "".join(f"-{key}{value}" for key, value in sorted(options.items()))
+    return data_home() / f"{name}-v{version}{tail}"
 
 
-def _embedded(name: str) -> Dataset:
-    folder = _embedded_folder(name)
+def _embedded(text: str) -> Dataset:
+    name, options = _parse(text)
+    folder = _embedded_folder(name, options)
     if not (folder / HEAD).is_file():
         with lock(folder):
             for left in folder.parent.glob(f".{folder.name}.*.building"):
                 shutil.rmtree(left, ignore_errors=True)  # of a build that was killed: we hold the lock
             if not (folder / HEAD).is_file():
                 with building(folder, replace=True) as temporary:
-                    importlib.import_module(EMBEDDED[name]).build(temporary)
+                    importlib.import_module(EMBEDDED[name]).build(temporary, **options)
     return Dataset(folder)
 
 

@@ -12,13 +12,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from marsbench.files import file_safe, write_atomic
 from marsbench.market import trajectory as trajectories
@@ -131,6 +135,34 @@ class Dataset:
         opening = phases[0].start_ns if phases else day.start_ns
         return self.window(instrument, date, max(opening, day.start_ns), until_ns)
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether the hidden state of its market is known at every time (embedded markets only)."""
+        return "truth" in self.facts
+
+    def truth(self, instrument: str, date: str, clock_ns: int) -> Any:
+        """Hidden state of the market at a clock time, for ``Start.oracle``.
+
+        Raises
+        ------
+        ValueError
+            If the data set has none, or there is no such day.
+        """
+        return self._source().truth(self.folder, instrument, date, clock_ns)
+
+    def metaorders(self) -> NDArray[np.void] | None:
+        """The large orders behind the flow, where they are known (embedded markets only), else None."""
+        if not self.has_truth:
+            return None
+        table: NDArray[np.void] = self._source().metaorders(self.folder)
+        return table
+
+    def _source(self) -> Any:
+        """The module that knows the hidden side of this data set."""
+        if not self.has_truth:
+            raise ValueError(f"data set {self.name!r} has no hidden state; only embedded markets have")
+        return import_module(self.facts["truth"])
+
     def _day(self, instrument: str, date: str) -> Trajectory:
         """The whole day as stored.
 
@@ -178,6 +210,7 @@ def write_dataset(
     version: int,
     summary: str,
     facts: dict[str, Any] | None = None,
+    beside: Callable[[], Mapping[str, NDArray[Any]]] | None = None,
 ) -> Dataset:
     """Write a data set into an existing empty folder, the description last.
 
@@ -189,6 +222,9 @@ def write_dataset(
         Stretches of those days. Periods of different splits must not overlap.
     facts
         Where the data are from, how they were made, how replay was verified.
+    beside
+        Gives arrays to keep beside the days, by file name (``.npy``); called when the last day is written. They
+        are no part of the content hash.
 
     Raises
     ------
@@ -214,6 +250,8 @@ def write_dataset(
             "content_hash": day.content_hash(),
         }
     check_periods(periods, spans)
+    for file, array in (beside() if beside else {}).items():
+        np.save(folder / file, array, allow_pickle=False)
     listed = [entries[key] for key in sorted(entries)]
     head = {
         "format": FORMAT,

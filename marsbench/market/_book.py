@@ -161,7 +161,7 @@ def _build_table(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_leve
 
 
 @kernel
-def _find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, order_id):
+def find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, order_id):
     if head[b, HASHED] == 0:
         _build_table(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table)
     return _table_find(nodes, table, b * cap_nodes, b * cap_table, cap_table - 1, order_id)
@@ -570,7 +570,7 @@ def apply(
             return reason
         if flags & REPLACE == 0:
             if oid != 0 and (
-                _find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, oid) >= 0
+                find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, oid) >= 0
             ):
                 return DUPLICATE_ID
             _new(
@@ -580,7 +580,7 @@ def apply(
             return OK
         if time >= rules[phase + 3] and not halted:
             return NO_CANCEL
-    node = _find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, oid)
+    node = find(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_table, oid)
     if node < 0:
         return UNKNOWN_ORDER
     at = b * cap_nodes + node

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,11 @@ class BookView:
         """Lowest and highest price allowed, each ``[k]``."""
         head = self._house.head
         return head[self.rows, kb.LOW], head[self.rows, kb.HIGH]
+
+    @property
+    def compiled(self) -> tuple[Any, ...]:
+        """The arrays and capacities of all books, for generators with kernels of their own (to read, never to write)."""
+        return (*self._house._books.arrays, *self._house._books.capacities)
 
     def volume_by_distance(self, anchors_ticks: Ints, edges_ticks: Ints) -> Ints:
         """The market's volume in bins of distance from an anchor price: ``[k, 2, J]`` shares.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 NEVER = int(np.iinfo(np.int64).max)
 """A proposal that means: no further event."""
 
+ORACLE = "reference"
+"""The one generator whose starts carry the hidden state of the market (``Start.oracle``)."""
+
 Rows = NDArray[np.int64]
 """Row numbers, ``[k]``, ascending."""
 
@@ -200,6 +203,8 @@ class Generator(ABC):
     """Controls: left out of the leaderboard unless asked for."""
     fits: ClassVar[bool] = True
     """Whether it has anything to learn from training data."""
+    training_days: ClassVar[int | None] = None
+    """It learns from so many days of each instrument, the latest before the test; None: from all of them."""
     summary: ClassVar[str] = ""
     source: ClassVar[str] = ""
     """Paper or origin."""

@@ -1,0 +1,167 @@
+"""``reference``: the embedded reference market, a market whose truth is known.
+
+Five independent instruments under Shanghai rules, with both auctions, price limits and lunch. Their
+traders hold a hidden fundamental value, split large orders, answer to news and to coarse price moves;
+activity has a daily shape and a long memory. Prices come from their orders alone, through the clearing
+house. The same version gives the same bytes on every machine; the hidden state at any time can be had
+(``truth``), and the large orders are listed (``metaorders``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marsbench.data.dataset import Period, write_dataset
+from marsbench.data.reference_market.day import RULES
+from marsbench.data.reference_market.market import SEED, Day, DayRun, run, trading_dates
+from marsbench.data.reference_market.profiles import NAMES, PROFILES, SHARED, profile_table
+from marsbench.data.reference_market.state import STATE, Hidden, Snapshot, shared_table
+from marsbench.market.rules import clock_text
+from marsbench.market.trajectory import Trajectory
+from marsbench.progress import bar
+
+VERSION = 1
+DAYS = 110
+TRAINING_DAYS, VALIDATION_DAYS = 60, 10
+"""The first days train, the next validate, all others test."""
+TRUTH = "truth.npy"
+METAORDERS = "metaorders.npy"
+MORNING = np.dtype([("instrument", "U8"), ("date", "U10"), ("reference_ticks", "<i8"), ("state", STATE)])
+"""Hidden state before each day's opening auction; the rest of the day follows from it."""
+LISTED = np.dtype(
+    [
+        ("instrument", "U8"),
+        ("date", "U10"),
+        ("side", "<i8"),  # +1 buy, -1 sell
+        ("start_ns", "<i8"),  # clock of the first ...
+        ("end_ns", "<i8"),  # ... and the last execution
+        ("planned_shares", "<i8"),
+        ("executed_shares", "<i8"),
+        ("fills", "<i8"),  # orders that traded
+    ]
+)
+"""One large order, as ``metaorders`` lists it."""
+
+
+def split_of(number: int) -> str:
+    """Split of day ``number`` (0, 1, ...).
+
+    >>> [split_of(n) for n in (59, 60, 70)]
+    ['train', 'validation', 'test']
+    """
+    if number < TRAINING_DAYS:
+        return "train"
+    return "validation" if number < TRAINING_DAYS + VALIDATION_DAYS else "test"
+
+
+def build(folder: Path, *, days: int = DAYS) -> None:
+    """Simulate the market and write the data set into ``folder``.
+
+    Parameters
+    ----------
+    days
+        How many; the first ones are the same whatever their number.
+
+    Raises
+    ------
+    ValueError
+        If there would be no test day.
+    """
+    past = TRAINING_DAYS + VALIDATION_DAYS
+    if days <= past:
+        raise ValueError(f"reference: days is {days}; {past} are for training and validation, so at least {past + 1}")
+    mornings: list[NDArray[np.void]] = []
+    listed: list[NDArray[np.void]] = []
+    session = RULES.continuous
+    periods = [
+        Period(name, date, session[0].start_ns, session[-1].end_ns, split_of(k))
+        for name in NAMES
+        for k, date in enumerate(trading_dates(days))
+    ]
+
+    def trajectories() -> Iterator[Trajectory]:
+        with bar(total=len(NAMES) * days, desc="  reference market", unit="day") as progress:
+            for day in (day for name in NAMES for day in run(name, days)):
+                mornings.append(_morning(day))
+                listed.append(listing(day))
+                progress.update()
+                yield day.trajectory
+
+    write_dataset(
+        folder,
+        trajectories(),
+        periods,
+        name="reference" if days == DAYS else f"reference,days={days}",
+        version=VERSION,
+        summary=f"embedded: five instruments whose truth is known, {TRAINING_DAYS} + {VALIDATION_DAYS} + {days - past} days",
+        facts={"truth": "marsbench.data.reference", "seed": SEED},
+        beside=lambda: {TRUTH: np.concatenate(mornings), METAORDERS: np.concatenate(listed)},
+    )
+
+
+def _morning(day: Day) -> NDArray[np.void]:
+    out = np.zeros(1, MORNING)
+    out["instrument"], out["date"] = day.trajectory.instrument, day.trajectory.date
+    out["reference_ticks"] = day.trajectory.book.reference_ticks
+    out["state"] = day.morning.state
+    return out
+
+
+def listing(day: Day) -> NDArray[np.void]:
+    """A day's metaorders that traded, by the time of their first execution, ``LISTED`` records."""
+    own = day.metaorders[np.argsort(day.metaorders["start_ns"], kind="stable")]
+    out = np.zeros(len(own), LISTED)
+    out["instrument"], out["date"] = day.trajectory.instrument, day.trajectory.date
+    out["side"] = 2 * own["side"] - 1
+    out["start_ns"], out["end_ns"] = RULES.clock_ns(own["start_ns"]), RULES.clock_ns(own["end_ns"])
+    out["planned_shares"] = own["target"] * RULES.lot_shares
+    out["executed_shares"], out["fills"] = own["executed"], own["fills"]
+    return out
+
+
+def metaorders(folder: Path) -> NDArray[np.void]:
+    """All metaorders of a data set that ``build`` wrote, ``LISTED`` records by instrument and time."""
+    table: NDArray[np.void] = np.load(folder / METAORDERS, allow_pickle=False)
+    return table
+
+
+def truth(folder: Path, instrument: str, date: str, clock_ns: int) -> Snapshot:
+    """Hidden state at a clock time: fundamental value, activity, metaorders, who queues where.
+
+    It is the state before the opening auction, which is stored, moved on to that time by the same steps
+    with the same random numbers as when the data set was made.
+
+    Raises
+    ------
+    ValueError
+        If there is no such day, or the time does not lie in continuous trading.
+    """
+    if not any(p.start_ns <= clock_ns < p.end_ns for p in RULES.continuous):
+        raise ValueError(f"reference: {clock_text(clock_ns)} does not lie in continuous trading")
+    return _truth(folder, instrument, date, clock_ns)
+
+
+@lru_cache(512)
+def _truth(folder: Path, instrument: str, date: str, clock_ns: int) -> Snapshot:
+    mornings = _mornings(folder)
+    found = np.flatnonzero((mornings["instrument"] == instrument) & (mornings["date"] == date))
+    if len(found) != 1:
+        raise ValueError(f"reference: there is no day {instrument} {date} in {folder}")
+    morning = mornings[found[0]]
+    hidden = Hidden.empty(1, profile_table(PROFILES), shared_table(SHARED))
+    hidden.arrays.state[0] = morning["state"]
+    day = DayRun(instrument, date, hidden, int(morning["reference_ticks"]))
+    day.open()
+    day.trade(int(RULES.trading_ns(clock_ns)))
+    return hidden.snapshot(0)
+
+
+@lru_cache(4)
+def _mornings(folder: Path) -> NDArray[np.void]:
+    table: NDArray[np.void] = np.load(folder / TRUTH, allow_pickle=False)
+    return table
