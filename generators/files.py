@@ -136,7 +136,8 @@ class Files(TrajectoryGenerator):
         try:
             series = books.read(entry.path, start.rules.without_auctions())
         except DataError as error:
-            raise ValueError(f"{entry.where}: {error}") from error
+            row = f", row {error.row}" if error.row else ""
+            raise ValueError(f"{entry.where}{row}: {error.reason}") from error
         bad = {name: share for name, share in faults(series).items() if name in ("crossed", "locked") and share > 0}
         for name, share in bad.items():
             self._say(

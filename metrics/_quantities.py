@@ -36,6 +36,10 @@ class Quantity:
         """Why the simulations cannot have it, whatever they do; None where they can."""
         return evidence.lacking.get(_ATTRIBUTE.get(self.key, "mid_half_ticks"))
 
+    def title_for(self, evidence: TrajectoryPairs) -> str:
+        """Its title in figures, which says where it is not applicable."""
+        return self.title if self.not_applicable(evidence) is None else f"{self.title} (not applicable)"
+
 
 _ATTRIBUTE = {
     "volatility": "volatility",

@@ -77,7 +77,8 @@ class DistributionSimilarity(Metric):
             if (why := quantity.not_applicable(evidence)) is not None:
                 found = [score.not_applicable(why) for score in found]
             scores += found
-            summary.append(_summary(quantity, replay, simulated, found, self.bins))
+            row = _summary(quantity, replay, simulated, found, self.bins)
+            summary.append(row | {"title": quantity.title_for(evidence)})
             add_density(density, quantity, replay, simulated)
         return Outcome(
             tuple(scores),

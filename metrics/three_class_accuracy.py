@@ -102,7 +102,7 @@ class ThreeClassAccuracy(Metric):
                 score, row, matrix = self._score(quantity, case, baselines, evidence, rng)
                 why = quantity.not_applicable(evidence)
                 scores.append(score if why is None else score.not_applicable(why))
-                summary.append(row)
+                summary.append(row | {"title": quantity.title_for(evidence)})
                 for i in range(3):
                     for j in range(3):
                         for column, value in zip(

@@ -112,7 +112,7 @@ def test_a_damaged_file_is_named_with_its_row_and_a_name_of_no_format_is_reporte
     (tmp_path / "ZI-A_2024-01-03_34200000_34800000_books.csv").write_text("a,b\n")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:5], lines[4].replace(".", ".00", 1), *lines[5:]]))
-    with pytest.raises(ValueError, match=r"^ZI-A_\S+_book_10\.csv: ZI-A_\S+_book_10\.csv, row 6: "):
+    with pytest.raises(ValueError, match=r"^ZI-A_\S+_book_10\.csv, row 6: time_s: .*at most 9 decimals"):
         open_files(tmp_path).trajectories(starts()[0], HORIZON)
     assert "1 CSV files are left out, such as ZI-A_2024-01-03_34200000_34800000_books.csv" in capsys.readouterr().err
 
@@ -212,6 +212,8 @@ def test_the_pages_say_not_applicable_and_why(scored):
     validity = next(x for x in text.splitlines() if x.startswith("| validity.book_crossed"))
     assert validity.count("not applicable") == 1  # the simulation with orders
     assert "missing: not applicable" not in text + page
+    titles = scored["books"].outcomes["distribution-similarity"].tables["similarity_summary"]["title"]
+    assert titles[:3] == ["Volatility (not applicable)", "Spread", "Mean order volume (not applicable)"]
     assert page.count('title="not applicable: book snapshots show no orders">not applicable</td>') >= 3
 
 
