@@ -110,8 +110,9 @@ def score_bars(
                 label=name,
             )
     for i in at[~np.isfinite(value)]:
-        ax.text(0.01, i, "missing", va="center", fontsize=8, color="#555555", transform=ax.get_yaxis_transform())
+        word = "" if "not applicable" in labels[i] else "missing"
+        ax.text(0.01, i, word, va="center", fontsize=8, color="#555555", transform=ax.get_yaxis_transform())
     ax.set_yticks(at, labels)
-    ax.invert_yaxis()
+    ax.set_ylim(len(labels) - 0.5, -0.5)  # whatever is missing at either end
     ax.grid(axis="y", visible=False)
     ax.set(xlabel=x_label, title=title)
