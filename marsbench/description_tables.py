@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from marsbench.description import ALL, BLOCK_DAYS, Description
+from marsbench.description_criteria import QUANTITIES, SIGN_EXPONENTS, STABLE, STAYING, Quantity, judged, worst
 from marsbench.stats import session_facts as facts
-from marsbench.stats.session_facts import ABSENT, FAILS, HOLDS, INCONCLUSIVE, Estimate
+from marsbench.stats.session_facts import ABSENT, FAILS, HOLDS, INCONCLUSIVE
 
 NOT_APPLICABLE = "not applicable"
-_INF = float("inf")
-SIGN_EXPONENTS = (0.4, 0.6)
-STABLE = 0.25
-"""A block's volatility may differ by this share from the instrument's mean."""
 
 
 @dataclass(frozen=True)
@@ -49,93 +46,6 @@ class Table:
     lines: tuple[Line, ...]
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A row of the microstructure table, and how near an instrument must be to the real day it is modelled on."""
-
-    key: str
-    label: str
-    ratio: float = 0.0
-    """Between real / ratio and real * ratio ..."""
-    difference: float = 0.0
-    """... or within real -+ difference ..."""
-    region: tuple[float, float] | None = None
-    """... or inside a fixed region, whatever the real days are."""
-
-    def around(self, real: float | None) -> tuple[float, float] | None:
-        """The region that a real day's value stands for."""
-        if self.region is not None:
-            return self.region
-        if real is None:
-            return None
-        if self.ratio:
-            return real / self.ratio, real * self.ratio
-        return real - self.difference, real + self.difference
-
-    @property
-    def tolerance(self) -> str:
-        if self.region is not None:
-            low, high = self.region
-            return f"{low:g} to {high:g}" if np.isfinite(low) else ("0" if high < 1e-9 else f"< {high:g}")
-        return f"× or ÷ {self.ratio:g}" if self.ratio else f"± {self.difference:g}"
-
-
-QUANTITIES: Mapping[str, tuple[Quantity, ...]] = {
-    "Activity": (
-        Quantity("orders_per_min", "orders per minute", 1.5),
-        Quantity("sd_log_orders", "sd of log orders per minute", 1.5),
-        Quantity("u_open", "orders, first 15 min / middle third", 2.0),
-        Quantity("u_close", "orders, last 15 min / middle third", 2.0),
-        Quantity("sd_1min_bp", "sd of 1-min returns, bp", 2.0),
-        Quantity("minutes_without_trade", "share of minutes without trade", region=(-_INF, 0.02)),
-    ),
-    "Order mix": (
-        Quantity("limit_share", "limit orders", difference=0.1),
-        Quantity("market_share", "market orders", difference=0.1),
-        Quantity("cancel_share", "cancels", difference=0.1),
-        Quantity("limits_inside", "limit orders inside the spread", difference=0.1),
-        Quantity("limits_at_touch", "limit orders at the touch", difference=0.1),
-        Quantity("cancels_at_touch", "cancels at the touch", difference=0.1),
-    ),
-    "Limit distance behind the touch, ticks": (
-        Quantity("distance_q50_ticks", "median", 2.0),
-        Quantity("distance_q75_ticks", "75%", 2.0),
-        Quantity("distance_q90_ticks", "90%", 2.0),
-    ),
-    "Spread, ticks, by time": (
-        Quantity("spread_mean_ticks", "mean", 1.5),
-        Quantity("spread_q10_ticks", "10%", 2.0),
-        Quantity("spread_q50_ticks", "median", 2.0),
-        Quantity("spread_q90_ticks", "90%", 2.0),
-    ),
-    "Depth, lots, by time": (
-        Quantity("depth_1_lots", "level 1", 1.5),
-        Quantity("depth_5_lots", "level 5", 1.5),
-        Quantity("depth_10_lots", "level 10", 1.5),
-        Quantity("imbalance_sd", "sd of the touch imbalance", difference=0.1),
-    ),
-    "Order size, lots": (
-        Quantity("size_q50_lots", "median", 2.0),
-        Quantity("size_q75_lots", "75%", 2.0),
-        Quantity("size_q90_lots", "90%", 2.0),
-        Quantity("size_q99_lots", "99%", 2.0),
-        Quantity("one_lot_share", "share of one lot or less", difference=0.1),
-    ),
-    "Signs of market orders": (
-        Quantity("sign_acf_1", "autocorrelation, lag 1", difference=0.1),
-        Quantity("sign_acf_5", "lag 5", difference=0.1),
-        Quantity("sign_acf_20", "lag 20", difference=0.05),
-        Quantity("sign_acf_100", "lag 100", difference=0.03),
-        Quantity("sign_exponent", "power-law exponent, lags 10-100", region=SIGN_EXPONENTS),
-    ),
-    "Health, shares of time": (
-        Quantity("one_sided_share", "one side empty", region=(-_INF, 0.001)),
-        Quantity("empty_share", "both sides empty", region=(-_INF, 1e-12)),
-        Quantity("crossed_share", "crossed or locked", region=(-_INF, 1e-12)),
-    ),
-}
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """A number as a reader wants it; a dash where there is none."""
     if value is None:
@@ -157,14 +67,6 @@ def cell(values: Sequence[Any] | None, verdict: str | None = None) -> Cell:
     if values is None:
         return Cell("–")
     return Cell(number(values[0]), interval(values), verdict or "")
-
-
-def judged(values: Sequence[Any], region: tuple[float, float] | None) -> str:
-    """Verdict of a value and its interval; an interval of no width is the value itself."""
-    if region is None or values[0] is None:
-        return ""
-    value, low, high = (np.asarray(np.nan if v is None else v, float) for v in values[:3])
-    return Estimate(value, low, high, None).verdict(region)
 
 
 def tables(found: Description, besides: Sequence[Description]) -> list[Table]:
@@ -197,14 +99,14 @@ def fact_table(found: Description, besides: Sequence[Description]) -> Table:
     lines.append(
         Line("Long memory of signs", (
             Cell("power-law exponent {:g} to {:g}".format(*SIGN_EXPONENTS)),
-            *(_word(judged(found.microstructure[n]["sign_exponent"], SIGN_EXPONENTS) or INCONCLUSIVE) for n in names),
+            *(_word(judged(found.microstructure[n]["sign_exponent"], SIGN_EXPONENTS)) for n in names),
         ))
     )  # fmt: skip
-    impact = found.impact
     criterion = "exponent's interval contains 1/2, excludes 1, is narrower than 0.2, on 1.5 decades"
-    words = [Cell(NOT_APPLICABLE) if impact is None else _word(impact[n]["verdict"]) if n in impact else Cell("–")
-             for n in names]  # fmt: skip
-    lines.append(Line("Square-root impact", (Cell(criterion), *words)))
+    lines.append(Line("Square-root impact", (Cell(criterion), *_of_impact(found, lambda part: part["verdict"]))))
+    criterion = "{:g} to {:g} of it left after 3 and 4 durations".format(*STAYING)
+    decays = _of_impact(found, lambda part: _staying(part["path"]))
+    lines.append(Line("Impact decays to about two thirds", (Cell(criterion), *decays)))
     lines.append(Line("Resemblance to the real day", (
         Cell("quantities within their tolerance, of those that have one"),
         *(Cell(resemblance(found, besides, n)) for n in names),
@@ -216,9 +118,21 @@ def fact_table(found: Description, besides: Sequence[Description]) -> Table:
     return Table("verdicts", "Verdicts", note, ("", "criterion", *names), tuple(lines))
 
 
-def worst(verdicts: Sequence[str | None]) -> str:
-    """The one that decides."""
-    return next((v for v in (FAILS, INCONCLUSIVE) if v in verdicts), HOLDS)
+def _of_impact(found: Description, verdict: Callable[[dict[str, Any]], str]) -> list[Cell]:
+    """A verdict on the impact in all instruments together and in each; a dash where one has no metaorders."""
+    if found.impact is None:
+        return [Cell(NOT_APPLICABLE)] * len(_names(found))
+    return [_word(verdict(found.impact[n])) if n in found.impact else Cell("–") for n in _names(found)]
+
+
+def _staying(path: Mapping[str, Any]) -> str:
+    rows = [row for x, *row in _path(path) if x in (3, 4)]
+    return worst([judged(row, STAYING) for row in rows])
+
+
+def _path(path: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """``x, value, low, high`` of each point of a path."""
+    return list(zip(path["x"], path["value"], path["low"], path["high"], strict=True))
 
 
 def _word(verdict: str) -> Cell:
@@ -301,8 +215,8 @@ def impact_tables(found: Description) -> list[Table]:
             cell(part["delta"], part["verdict"]), Cell(scale), Cell(f"{part['n']:,}"), Cell(str(part["days"])),
             Cell(number(part["decades"])), *(Cell(number(v)) for v in aic),
         )))  # fmt: skip
-        rows = zip(part["path"]["value"], part["path"]["low"], part["path"]["high"], strict=True)
-        path.append(Line(name, (Cell(f"{part['path']['n']:,}"), *(cell(row) for row in rows))))
+        points = [cell(row, judged(row, STAYING) if x in (3, 4) else None) for x, *row in _path(part["path"])]
+        path.append(Line(name, (Cell(f"{part['path']['n']:,}"), *points)))
     times = tuple(f"{x:g} T" for x in next(iter(found.impact.values()))["path"]["x"])
     about = (
         "I / sigma = Y (Q/V) ^ delta: the move of the mid between start and end of a metaorder in units of the day's "

@@ -34,3 +34,20 @@ def shuffle_within_windows(windows: Windows, draws: int, rng: np.random.Generato
         volume=permute_last(np.repeat(windows.volume[:, :1], draws, axis=1), keys),
         mean_returns=permute_last(mean, mean_keys),
     )
+
+
+def shuffle_over_days(windows: Windows, draws: int, rng: np.random.Generator) -> Windows:
+    """Every minute of the day takes its return from another day of the instrument; ``draws`` such days as rollouts.
+
+    The time-of-day pattern stays, dependence within a day goes: what a statistic of deseasonalised
+    returns still shows is the noise of the pattern's own estimate, which neighbouring minutes share.
+    Missing for an instrument with one day.
+    """
+    returns = np.full((windows.starts, draws, windows.returns.shape[-1]), np.nan)
+    for i in np.unique(windows.instrument):
+        of_it = np.flatnonzero(windows.instrument == i)
+        if len(of_it) > 1:
+            whole = np.repeat(windows.returns[of_it, :1], draws, axis=1)
+            order = np.argsort(rng.random(whole.shape), axis=0)
+            returns[of_it] = np.take_along_axis(whole, order, axis=0)
+    return replace(windows, returns=returns, volume=np.full(returns.shape, np.nan))

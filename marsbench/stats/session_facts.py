@@ -7,6 +7,10 @@ returns and volume divided by the root mean square of their time of day. Resampl
 A criterion is a region: a number meets it when its whole 95% interval lies inside, misses it when the
 interval lies wholly outside, and is inconclusive otherwise. That is an equivalence test where the region
 is a band around zero, and a one-sided test where it is a half line.
+
+Known failure: the pattern of the time of day is estimated, and neighbouring minutes share the error, so
+deseasonalised iid returns cluster a little (heavy-tailed ones more). Fact 6 is therefore judged net of
+days shuffled minute by minute, which share the error; the deseasonalised kurtosis of fact 7 is a little too high.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from marsbench.stats import tails
 from marsbench.stats.bootstrap import RESAMPLES, cluster_interval
 from marsbench.stats.clustering import power_law_against_exponential, power_law_exponent
 from marsbench.stats.facts import CURVES, absolute_pool
+from marsbench.stats.nulls import shuffle_over_days
 from marsbench.stats.pooling import Pool
 from marsbench.stats.sessions import Sessions, about_an_hour, deseasonalised, sliced
 from marsbench.stats.signature import variance_ratio, variance_sums
@@ -36,6 +41,8 @@ FIT_LAGS = tuple(int(k) for k in np.unique(np.round(np.geomspace(1, 100, 30))))
 """Lags through which the decay of |r| is fitted: equal weight for every stretch of the logarithm."""
 SIGNATURE = tuple(range(1, 61))
 WINDOW_MINUTES = 25
+SHUFFLES = 8
+"""Different shuffles behind a null."""
 BOUND = 0.05
 """A correlation below this is none (fact 1)."""
 LEVERAGE_BOUND = 0.03
@@ -152,7 +159,9 @@ FACTS: tuple[SessionFact, ...] = (
     )),
     SessionFact(6, "Volatility clustering", "autocorrelation of |r| > 0, also d, also within 25 minutes", (
         Row("absolute", "mean correlation of |r|, lags 1-20", "absolute", _mean(0, 19), _POSITIVE),
-        Row("absolute_d", "mean correlation of |r|, lags 1-20, d", "absolute_d", _mean(0, 19), _POSITIVE),
+        Row("absolute_d", "mean correlation of |r|, lags 1-20, d", "absolute_d", _mean(0, 19)),
+        Row("absolute_d_net", "the same less that of days shuffled minute by minute", "absolute_d - absolute_null",
+            _mean(0, 19), _POSITIVE),
         Row("within", "within 25 minutes less shuffle, lags 1-3", "within", _mean(0, 2), _POSITIVE),
     )),
     SessionFact(7, "Conditional heavy tails", "kurtosis d > 0 and below raw", (
@@ -199,6 +208,7 @@ def pools(sessions: Sessions, *, garch: bool = True) -> dict[str, Pool]:
     d = deseasonalised(raw)
     hour = about_an_hour(raw.returns.shape[-1])
     mid = replace(raw, returns=sessions.mid_returns)
+    null = shuffle_over_days(raw, SHUFFLES, np.random.default_rng(0))
     found = {
         "acf": CURVES["autocorrelation_last"].pool(raw),
         "acf_mid": CURVES["autocorrelation_last"].pool(mid),
@@ -211,6 +221,7 @@ def pools(sessions: Sessions, *, garch: bool = True) -> dict[str, Pool]:
         "fano_d": CURVES["fano"].pool(sliced(d, hour)),
         "absolute": absolute_pool(raw, LONG_LAGS),
         "absolute_d": absolute_pool(d, LONG_LAGS),
+        "absolute_null": absolute_pool(deseasonalised(null), LONG_LAGS[:20]),
         "within": CURVES["absolute_within"].pool(sliced(raw, WINDOW_MINUTES)),
         "leverage": CURVES["leverage"].pool(raw),
         "volume": CURVES["volume_volatility"].pool(raw),

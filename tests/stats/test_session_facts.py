@@ -13,6 +13,7 @@ from marsbench.market.replay import cut
 from marsbench.market.rules import clock
 from marsbench.stats import oracles
 from marsbench.stats.clustering import power_law_against_exponential
+from marsbench.stats.nulls import shuffle_over_days
 from marsbench.stats.session_facts import (
     ABSENT,
     FACTS,
@@ -99,6 +100,32 @@ def test_garch_residuals_of_gaussian_garch_are_gaussian():
     assert float(found["kurtosis_garch"].value) == pytest.approx(0, abs=0.15)
     assert found["kurtosis_d_less_garch"].verdict((0, np.inf)) == HOLDS
     assert np.isnan(garch_residuals(replace(s.windows, returns=np.zeros_like(s.windows.returns)))).all()
+
+
+def test_iid_returns_do_not_cluster_net_of_shuffled_days_whatever_the_pattern_costs():
+    wrong, plain = 0, []
+    for seed in range(12):
+        rng = np.random.default_rng(100 + seed)
+        r = rng.standard_t(4, (40, MINUTES)) * oracles.u_shape(MINUTES, 3)
+        found = session_facts(made(r, instruments=4), resamples=200, garch=False)
+        wrong += found["absolute_d_net"].verdict((0, np.inf)) == HOLDS
+        plain.append(float(found["absolute_d"].value))
+    assert wrong <= 2
+    assert np.mean(plain) > 0.002  # the error of the pattern, which neighbouring minutes share
+
+
+def test_days_shuffled_minute_by_minute_keep_the_pattern_and_lose_the_memory():
+    r = days_of(oracles.garch((1, 60 * MINUTES), np.random.default_rng(11)), 60) * oracles.u_shape(MINUTES, 3)
+    s = made(r, instruments=2)
+    null = shuffle_over_days(s.windows, 3, np.random.default_rng(0))
+    assert null.returns.shape == (60, 3, MINUTES)
+    of_first = s.windows.instrument == 0
+    np.testing.assert_allclose(
+        np.sort(null.returns[of_first, 1], axis=0), np.sort(s.windows.returns[of_first, 0], axis=0)
+    )
+    assert np.isnan(shuffle_over_days(s.of(0).windows, 2, np.random.default_rng(0)).returns).sum() == 0
+    one = full_days(two_days()[:1]).windows
+    assert np.isnan(shuffle_over_days(one, 2, np.random.default_rng(0)).returns).all()
 
 
 def test_volume_that_carries_the_variance_correlates():
