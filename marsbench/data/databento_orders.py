@@ -43,7 +43,7 @@ class Rebuilder:
         self.rows: list[Row] = list(
             zip(time_ns.tolist(), columns["action"].tolist(), side, *(columns[n].tolist() for n in names), strict=True)
         )
-        self.stream = OrderStream(levels, fresh_id=int(columns["order_id"].max(initial=0)) + 1)
+        self.stream = OrderStream(levels, fresh_id=int(columns["order_id"].max(initial=0)) + 1, rows=len(self.rows))
         self.auctions: list[tuple[int, int]] = []
         """When each auction may have begun (the last trade before, or the start), and when it ended."""
         self.last_trade = -1

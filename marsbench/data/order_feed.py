@@ -23,7 +23,7 @@ from marsbench.market.orders import AUCTION, NO_PRICE, ORDER, Flag, Kind
 ASK, BID, CANCEL = int(Kind.ASK), int(Kind.BID), int(Kind.CANCEL)
 REPLACE, SEEDED = int(Flag.REPLACE), int(Flag.SEEDED)
 MOST_BOOKS = 200_000
-"""Published books that are kept for comparison; of a longer day, evenly many."""
+"""Published books that are kept for comparison; of a longer day, evenly spread."""
 Fill = tuple[int, int, int]
 """Resting order id, price in ticks, size."""
 
@@ -104,15 +104,16 @@ class FeedBook:
 class OrderStream:
     """Collects the orders of a day, message by message; see the module's docstring."""
 
-    def __init__(self, levels: int, *, fresh_id: int) -> None:
+    def __init__(self, levels: int, *, fresh_id: int, rows: int) -> None:
         self.levels, self.fresh_id = levels, fresh_id
+        self.every = max(-(-rows // MOST_BOOKS), 1)
         self.published, self.ours = FeedBook(), FeedBook()
         self.orders: list[tuple[int, int, int, int, int, int]] = []
         self.trades: list[tuple[int, int, int, int, int, int, int]] = []
         self.requeued: list[int] = []
         self.revealed: list[int] = []
         self.row_message: list[int] = []
-        self.books: list[tuple[int, list[tuple[int, int]], list[tuple[int, int]]]] = []
+        self.books: list[tuple[int, NDArray[np.int64]]] = []
         self.problems: Counter[str] = Counter()
         self.facts: Counter[str] = Counter()
 
@@ -225,10 +226,18 @@ class OrderStream:
         """The next rows of the source lie after the last message."""
         self.row_message += [len(self.orders) - 1] * count
 
-    def picture(self) -> None:
-        """Keep the published book after the last row."""
-        sides = (self.published.top(ASK, self.levels), self.published.top(BID, self.levels))
-        self.books.append((len(self.row_message) - 1, *sides))
+    def picture(self, *, last: bool = False) -> None:
+        """Keep the published book after the last row, unless that is more often than needed."""
+        row = len(self.row_message) - 1
+        taken = self.books[-1][0] if self.books else -1
+        if row // self.every == taken // self.every and taken >= 0 and not (last and row > taken):
+            return
+        flat = np.zeros((2, self.levels, 2), np.int64)
+        flat[:, :, 0] = NO_PRICE
+        for side in (ASK, BID):
+            if levels := self.published.top(side, self.levels):
+                flat[side, : len(levels)] = levels
+        self.books.append((row, flat))
 
     def result(self) -> dict[str, Any]:
         """The fields of a ``VenueDay`` that follow from the stream."""
@@ -251,14 +260,14 @@ class OrderStream:
         }
 
     def _books(self) -> PublishedBooks:
-        step = -(-len(self.books) // MOST_BOOKS) or 1
-        kept = self.books[::-step][::-1]
-        self.facts["published_books_compared_one_in"] = step
-        price = np.full((len(kept), 2, self.levels), NO_PRICE, np.int32)
-        size = np.zeros((len(kept), 2, self.levels), np.int64)
-        for k, (_, *sides) in enumerate(kept):
-            for side, levels in enumerate(sides):
-                for level, (at, shares) in enumerate(levels):
-                    price[k, side, level], size[k, side, level] = at, shares
-        rows = np.array([row for row, *_ in kept], np.int64)
-        return PublishedBooks(price_ticks=price, size_shares=size, first_row=rows, last_row=rows)
+        self.facts["published_books_compared_one_in"] = self.every
+        if not self.books:
+            return PublishedBooks()
+        rows = np.array([row for row, _ in self.books], np.int64)
+        values = np.stack([flat for _, flat in self.books])
+        return PublishedBooks(
+            price_ticks=values[..., 0].astype(np.int32),
+            size_shares=values[..., 1].copy(),
+            first_row=rows,
+            last_row=rows,
+        )
