@@ -160,8 +160,11 @@ class Rebuilder:
             if taker["side"] < 0:
                 self._auction(low, taker)
                 continue
+            more = taker["size"] - sum(size for _, _, size in taker["fills"])
+            self.stream.problems["fills_exceed_their_trade"] += more < 0
+            if more > 0:
+                self.stream.facts["shares_traded_without_a_resting_order"] += more
             if not taker["fills"]:
-                self.stream.facts["trades_without_a_resting_order"] += 1
                 continue
             rest = rests.get(taker["id"]) if taker["id"] else None
             if rest is None or rest[2] != taker["side"]:
