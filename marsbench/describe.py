@@ -140,7 +140,7 @@ def beside(names: Sequence[str]) -> list[Description]:
 
 
 def _metaorders(dataset: Dataset) -> dict[str, NDArray[Any]] | None:
-    table = getattr(dataset, "metaorders", lambda: None)()
+    table = dataset.metaorders()
     return checked(table) if table is not None and len(table) else None
 
 

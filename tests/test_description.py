@@ -183,7 +183,7 @@ def test_a_market_without_metaorders_says_so(found: Description):
 
 def test_metaorders_give_exponents_paths_and_figures(market: Path, monkeypatch: pytest.MonkeyPatch, real: Description):
     data = Dataset(market)
-    monkeypatch.setattr(Dataset, "metaorders", lambda self: metaorders(self.days), raising=False)
+    monkeypatch.setattr(Dataset, "metaorders", lambda self: metaorders(self.days))
     found = describe(data, split="all", resamples=50)
     assert found.impact is not None
     assert found.impact[ALL]["n"] == 80
@@ -194,7 +194,7 @@ def test_metaorders_give_exponents_paths_and_figures(market: Path, monkeypatch: 
 
 
 def test_an_empty_list_of_metaorders_is_none(market: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Dataset, "metaorders", lambda self: metaorders([]), raising=False)
+    monkeypatch.setattr(Dataset, "metaorders", lambda self: metaorders([]))
     assert describe(Dataset(market), resamples=50).impact is None
 
 
