@@ -40,7 +40,9 @@ class Reference(SessionGenerator):
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         for start in starts:
             if not isinstance(start.oracle, Snapshot):
-                raise ValueError(f"start {start.name} has no hidden state; `reference` runs on the data set `reference`")
+                raise ValueError(
+                    f"start {start.name} has no hidden state; `reference` runs on the data set `reference`"
+                )
         return ReferenceSession(
             [s.oracle for s in starts], [s.clock_ns for s in starts], rollouts, [(key, s.uid) for s in starts]
         )

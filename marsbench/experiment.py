@@ -236,7 +236,9 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         label=label,
         simulated=bench.simulated,
     )
-    context = TaskContext(seed=seed, starts=course.starts_for(generator), simulate=rollouts.simulate, floors=course.floors)
+    context = TaskContext(
+        seed=seed, starts=course.starts_for(generator), simulate=rollouts.simulate, floors=course.floors
+    )
     evidence = course.task.run(generator, dataset, context)
     begin = time.perf_counter()
     made.outcomes = score(evidence, course.metrics, seed)

@@ -20,7 +20,7 @@ from marsbench.fitting import fitted, identity
 from marsbench.floors import with_floors
 from marsbench.results import Result, ResultError, unit_name
 from marsbench.simulation.contracts import Generator, SessionGenerator, TrajectoryGenerator
-from marsbench.suite import DEFAULT_TASK, Entrant, Suite, visible
+from marsbench.suite import DEFAULT_DATASET, DEFAULT_TASK, Entrant, Suite, visible
 
 Overwrite = Literal["missing", "always", "never"]
 OVERWRITE: tuple[Overwrite, ...] = ("missing", "always", "never")
@@ -88,7 +88,7 @@ def run(
         Names, specifications (``"files:DIR"``, ``"label=name,parameter=value"``) or instances.
         Default: every visible generator that the task takes.
     tasks, datasets, seeds
-        Default: ``realism`` on ``zi-market`` with seed 0.
+        Default: ``realism`` on ``reference`` with seed 0.
     suite
         Where the defaults come from instead (``marsbench.suite.read``).
     results
@@ -142,7 +142,7 @@ def score(
     return _execute(plan, bench, "always", track)
 
 
-def validate(generator: str, dataset: str = "zi-market", *, results: str | Path = "results", seed: int = 0) -> Any:
+def validate(generator: str, dataset: str = DEFAULT_DATASET, *, results: str | Path = "results", seed: int = 0) -> Any:
     """Hold a generator, fitted on a data set, to the contract of sessions; returns the checks.
 
     Of simulations that were made elsewhere (``files:DIR``) it checks what they hold, for every start.
@@ -161,14 +161,15 @@ def validate(generator: str, dataset: str = "zi-market", *, results: str | Path 
         raise ValueError(f"generator {generator!r} is of kind {made.kind}; the contract is about sessions and files")
     data = open_dataset(dataset)
     task = registry.task(DEFAULT_TASK)
-    starts = task.starts(data)
+    course = prepare(DEFAULT_TASK, data, 2 if isinstance(made, SessionGenerator) else None)
+    starts = course.starts_for(made)
     if isinstance(made, TrajectoryGenerator):
         return validate_files(made, starts, minutes=getattr(task, "minutes", 25))
     cache = Path(results) / "cache" / "artifacts"
     artifact = fitted(made, data, seed, cache, fresh=False, stored=False, say=progress.say)
     if artifact is not None:
         made.load(artifact)
-    return check(made, starts[:2])
+    return check(made, starts)
 
 
 def _bench(plan: Suite, folder: str | Path, jobs: int, command: str | None, *, mode: Any, verb: str = "run") -> Bench:

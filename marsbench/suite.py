@@ -13,7 +13,7 @@ from marsbench.files import digest
 from marsbench.registry import Spec, describe, nearest, parse
 from marsbench.simulation.contracts import Generator, Kind
 
-DEFAULT_DATASET = "zi-market"
+DEFAULT_DATASET = "reference"
 DEFAULT_TASK = "realism"
 
 

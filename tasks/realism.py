@@ -27,6 +27,9 @@ class Realism(Task):
     minutes: int = 25
     """Length of a rollout in minutes of trading."""
     starts_per_day: int = 2
+    """Of every test day, at fixed times."""
+    most_starts: int | None = 64
+    """Of many days, so many starts are taken, spread evenly over them; None takes all."""
     rollouts: int = 4
     single_day_rollouts: int = 16
     """Rollouts per start on a data set of one day."""
@@ -43,18 +46,20 @@ class Realism(Task):
         for name in ("minutes", "starts_per_day", "rollouts", "single_day_rollouts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"realism: {name} must be at least 1, got {getattr(self, name)}")
+        if self.most_starts is not None and self.most_starts < 1:
+            raise ValueError(f"realism: most_starts must be at least 1, or none for all; got {self.most_starts}")
 
     @property
     def metrics(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
         return (("stylized-facts", {}), ("distribution-similarity", {}), ("three-class-accuracy", {}))
 
     def starts(self, dataset: Dataset) -> list[Start]:
-        """Starts of all test periods, in time order within each period."""
-        return [
-            self._start(dataset, period, clock)
-            for period in dataset.split("test")
-            for clock in self._clocks(dataset, period)
-        ]
+        """Starts of the test periods, in time order within each period."""
+        places = [(period, clock) for period in dataset.split("test") for clock in self._clocks(dataset, period)]
+        if self.most_starts is not None and len(places) > self.most_starts and not dataset.single_day:
+            count = self.most_starts
+            places = [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]
+        return [self._start(dataset, period, clock) for period, clock in places]
 
     def _clocks(self, dataset: Dataset, period: Period) -> list[int]:
         """Clock minutes from which a whole window fits into the period without a break in it."""

@@ -29,6 +29,8 @@ VERSION = 1
 DAYS = 110
 TRAINING_DAYS, VALIDATION_DAYS = 60, 10
 """The first days train, the next validate, all others test."""
+RESEMBLES = {"REF-A": "600536-2023-07-11", "REF-D": "600519-2023-02-07"}
+"""Real days that two of the instruments are made to look like."""
 TRUTH = "truth.npy"
 METAORDERS = "metaorders.npy"
 MORNING = np.dtype([("instrument", "U8"), ("date", "U10"), ("reference_ticks", "<i8"), ("state", STATE)])
@@ -98,8 +100,8 @@ def build(folder: Path, *, days: int = DAYS) -> None:
         periods,
         name="reference" if days == DAYS else f"reference,days={days}",
         version=VERSION,
-        summary=f"embedded: five instruments whose truth is known, {TRAINING_DAYS} + {VALIDATION_DAYS} + {days - past} days",
-        facts={"truth": "marsbench.data.reference", "seed": SEED},
+        summary=f"embedded: five instruments, truth known, {TRAINING_DAYS} + {VALIDATION_DAYS} + {days - past} days",
+        facts={"truth": "marsbench.data.reference", "seed": SEED, "resembles": RESEMBLES},
         beside=lambda: {TRUTH: np.concatenate(mornings), METAORDERS: np.concatenate(listed)},
     )
 
@@ -108,7 +110,7 @@ def _morning(day: Day) -> NDArray[np.void]:
     out = np.zeros(1, MORNING)
     out["instrument"], out["date"] = day.trajectory.instrument, day.trajectory.date
     out["reference_ticks"] = day.trajectory.book.reference_ticks
-    out["state"] = day.morning.state
+    out["state"] = day.morning.state[0]
     return out
 
 
@@ -153,9 +155,14 @@ def _truth(folder: Path, instrument: str, date: str, clock_ns: int) -> Snapshot:
     if len(found) != 1:
         raise ValueError(f"reference: there is no day {instrument} {date} in {folder}")
     morning = mornings[found[0]]
+    return state_at(morning["state"], instrument, date, int(morning["reference_ticks"]), clock_ns)
+
+
+def state_at(morning: NDArray[np.void], instrument: str, date: str, reference_ticks: int, clock_ns: int) -> Snapshot:
+    """Hidden state at a clock time of a day whose ``STATE`` before the opening auction is given."""
     hidden = Hidden.empty(1, profile_table(PROFILES), shared_table(SHARED))
-    hidden.arrays.state[0] = morning["state"]
-    day = DayRun(instrument, date, hidden, int(morning["reference_ticks"]))
+    hidden.arrays.state[0] = morning
+    day = DayRun(instrument, date, hidden, reference_ticks)
     day.open()
     day.trade(int(RULES.trading_ns(clock_ns)))
     return hidden.snapshot(0)

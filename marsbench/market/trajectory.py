@@ -25,6 +25,8 @@ FORMAT = 1
 _ORDER_FIELDS = [n for n in ORDER.names or () if n != "pad"]
 _FILL_FIELDS = list(FILL.names or ())
 _FIELDS = list(dict.fromkeys([*_ORDER_FIELDS, *_FILL_FIELDS]))
+_SMOOTH = ["time_ns", "order_id", "bid_id", "ask_id", "seq", "price_ticks", "size_shares"]
+"""Columns whose rows differ little from one to the next: stored as differences."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,13 @@ def save(trajectories: Trajectory | Sequence[Trajectory], path: str | Path) -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(pa.table(columns).replace_schema_metadata({"marsbench": head}), temporary, compression="zstd")
+        pq.write_table(
+            pa.table(columns).replace_schema_metadata({"marsbench": head}),
+            temporary,
+            compression="zstd",
+            use_dictionary=[name for name in columns if name not in _SMOOTH],
+            column_encoding=dict.fromkeys(_SMOOTH, "DELTA_BINARY_PACKED"),
+        )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

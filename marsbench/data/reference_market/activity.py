@@ -9,7 +9,7 @@ from marsbench.data.reference_market.state import RING, SLOTS
 from marsbench.simulation.randomness import philox
 
 # Purposes of random numbers; arrivals use their stream's number, 0 to 3.
-METAORDER_ARRIVAL, WAVES, VALUE, CHILD, CANCEL, AUCTION, CLOSE, NIGHT, ARRIVAL, TRADE, THINK = range(8, 19)
+METAORDER_ARRIVAL, WAVES, VALUE, CHILD, CANCEL, AUCTION, CLOSE, NIGHT, ARRIVAL, TRADE, THINK, ANEW = range(8, 20)
 
 SECONDS = 14_400.0
 """Seconds of a trading day that daily numbers refer to."""

@@ -10,11 +10,21 @@ from __future__ import annotations
 import numpy as np
 
 from marsbench.data.reference_market import orders as kinds
-from marsbench.data.reference_market.activity import ARRIVAL, CANCEL, CHILD, THINK, draw, excite, learn, tick, wait
-from marsbench.data.reference_market.portable_math import plain, power
+from marsbench.data.reference_market.activity import (
+    ANEW,
+    ARRIVAL,
+    CANCEL,
+    CHILD,
+    THINK,
+    draw,
+    excite,
+    learn,
+    tick,
+    wait,
+)
+from marsbench.data.reference_market.portable_math import log, plain, power
 from marsbench.data.reference_market.state import HEAPS, NEAR, PATIENT, RING, SLOTS
 from marsbench.market._book import (
-    ASK,
     BID,
     HIGH,
     LAST_TRADE,
@@ -89,6 +99,14 @@ def pop(s, when, who, base, c):
         when[base + k], who[base + k] = when[base + low], who[base + low]
         k = low
     when[base + k], who[base + k] = due, order_id
+
+
+@plain
+def patience(s):
+    """Hazard until the order that comes to rest now is cancelled. It belongs to the market's own count of orders:
+    ids would shift as soon as an agent took one."""
+    s.placed += 1
+    return wait(s, CANCEL, s.placed)
 
 
 # --- time ------------------------------------------------------------------------------------------
@@ -207,7 +225,7 @@ def decide(
             return False
         if _thinks_twice(s, p, k, head, nodes, levels, slots, b, cap_nodes, cap_levels, node):
             _, u, _, _ = draw(s, THINK, s.second)
-            push(s, when, who, base, k, s.hazard[k] - kinds.log(u), order_id)
+            push(s, when, who, base, k, s.hazard[k] - log(u), order_id)
             return False
         s.kind, s.price, s.size, s.flags, s.id = CANCEL_KIND, 0, 0, 0, order_id
         return True
@@ -240,8 +258,7 @@ def settle(s, p, c, metaorders, when, who, first_heap, capacity, order_id, trade
     rest = s.size - traded
     if rest > 0 and s.flags & kinds.IOC == 0:
         k = s.group + s.kind
-        _, u, _, _ = draw(s, CANCEL, order_id)
-        push(s, when, who, first_heap + k * capacity, k, s.hazard[k] - kinds.log(u), order_id)
+        push(s, when, who, first_heap + k * capacity, k, s.hazard[k] + patience(s), order_id)
     if s.pending == NEAR_LIMIT or s.pending == PATIENT_LIMIT:
         return
     excite(s, p, c, s.kind)
@@ -258,7 +275,10 @@ def settle(s, p, c, metaorders, when, who, first_heap, capacity, order_id, trade
 @plain
 def finished(s, metaorders):
     """Whether the metaorder whose child was just settled is done."""
-    return s.pending == METAORDER and metaorders[s.pending_slot].executed >= metaorders[s.pending_slot].target * kinds.LOT
+    if s.pending != METAORDER:
+        return False
+    m = metaorders[s.pending_slot]
+    return m.executed >= m.target * kinds.LOT
 
 
 @plain
@@ -285,8 +305,7 @@ def fresh_waits(s, metaorders, when, who, capacity, b):
         s.heap[k] = 0
         for j in range(n):  # entry j is read before any of the first j + 1 places is written
             order_id = who[base + j]
-            _, u, _, _ = draw(s, CANCEL, order_id)
-            push(s, when, who, base, k, s.hazard[k] - kinds.log(u), order_id)
+            push(s, when, who, base, k, s.hazard[k] + wait(s, ANEW, order_id), order_id)
 
 
 @plain

@@ -6,7 +6,7 @@ import numpy as np
 
 from marsbench.data.reference_market import clock as steps
 from marsbench.data.reference_market import orders as kinds
-from marsbench.data.reference_market.activity import AUCTION, CANCEL, CLOSE, NIGHT, draw
+from marsbench.data.reference_market.activity import ARRIVAL, AUCTION, CLOSE, NIGHT, draw, wait
 from marsbench.data.reference_market.portable_math import exp, log, normal_quantile, plain, power
 from marsbench.data.reference_market.state import NEAR, PATIENT
 from marsbench.market import _book as kb
@@ -102,7 +102,7 @@ def opening_auction(
         order_id, kind, size, flags, price = 0, (1 if u_side < 0.5 else 0), kinds.lots(p, u_size) * kinds.LOT, 0, 0
         if k > 20 and u_cancel < 0.04 and times[k] < NO_CANCEL_NS:
             order_id, kind, size = 1 + np.int64(u_which * k), steps.CANCEL_KIND, 0
-            if steps.find(head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, order_id) < 0:
+            if kb.find(head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, order_id) < 0:
                 order_id, kind, size = 0, (1 if u_side < 0.5 else 0), kinds.lots(p, u_size) * kinds.LOT
         if kind != steps.CANCEL_KIND:
             behind = power(u_far, -1.0 / 0.9) - 1.0
@@ -133,8 +133,7 @@ def take_places(s, p, when, who, capacity, head, nodes, levels, keys, slots, cap
             heap = group + side
             node = levels[level].first
             while node >= 0:
-                _, u, _, _ = draw(s, CANCEL, nodes[node].id)
-                steps.push(s, when, who, heap * capacity, heap, s.hazard[heap] - log(u), nodes[node].id)
+                steps.push(s, when, who, heap * capacity, heap, s.hazard[heap] + steps.patience(s), nodes[node].id)
                 node = nodes[node].next
 
 
@@ -236,6 +235,7 @@ def night(s, p, c, close_ticks, metaorders):
     s.last_side = -1
     s.now_ns = 0
     s.second = 0
+    s.placed = 0
     s.mid = s.day_ticks
     s.trend = 0.0
     s.hurry = 1.0
@@ -244,6 +244,6 @@ def night(s, p, c, close_ticks, metaorders):
         s.hazard[k] = 0.0
         s.heap[k] = 0
         s.rate[k] = 0.0
-        s.left[k] = steps.wait(s, steps.ARRIVAL, k)
+        s.left[k] = wait(s, ARRIVAL, k)
     s.outside[0] = 0.0
     s.outside[1] = 0.0

@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.data.reference_market import day as days
-from marsbench.data.reference_market.portable_math import normal_quantile
 from marsbench.data.reference_market.activity import NIGHT, draw
+from marsbench.data.reference_market.portable_math import normal_quantile
 from marsbench.data.reference_market.profiles import PROFILES, SHARED, Profile, Shared, profile_table
 from marsbench.data.reference_market.state import METAORDER, SLOTS, Hidden, Snapshot, shared_table
 from marsbench.market import _book as kb
@@ -22,7 +22,7 @@ from marsbench.market._arrays import Books, Fills, extended
 from marsbench.market.orders import ORDER
 from marsbench.market.trajectory import BookState, Trajectory
 
-SEED = 20_260_105
+SEED = 20_240_102
 FIRST_DATE = datetime.date(2024, 1, 2)
 TRUTH = 0xFFFFFFFF
 """Rollout number of what really happened: no rollout has it."""
@@ -35,7 +35,7 @@ class Day:
     trajectory: Trajectory
     metaorders: NDArray[np.void]
     """``METAORDER`` records of those that traded, in order of their end."""
-    morning: Snapshot | None = None
+    morning: Snapshot
     """Hidden state before the opening auction: from it, the whole day follows."""
 
 
@@ -80,6 +80,7 @@ class DayRun:
 
     def __init__(self, name: str, date: str, hidden: Hidden, reference_ticks: int) -> None:
         self.name, self.date, self.hidden = name, date, hidden
+        self.morning = hidden.snapshot(0)
         self.book = BookState(reference_ticks=reference_ticks, time_ns=days.AUCTION_NS)
         self.books = Books(days.RULES, 1, orders=4096, levels=2048)
         self.books.load(0, self.book)
@@ -192,7 +193,7 @@ class DayRun:
             fills=self.fills.fills[: self.books.head[0, kb.N_FILLS]].copy(),
             labels={"source": "reference"},
         )
-        return Day(trajectory, self.finished[: self.finished_count].copy())
+        return Day(trajectory, self.finished[: self.finished_count].copy(), self.morning)
 
     @property
     def last_trade_ticks(self) -> int:
@@ -218,10 +219,8 @@ def run(
         a = hidden.arrays
         a.state["start"] = uid(name, date)
         days.night(a.state[0], table[number], a.shared[0], close, a.metaorders)
-        morning = hidden.snapshot(0)
         day = DayRun(name, date, hidden, close)
         day.open()
         day.trade(days.TRADING_NS)
-        done = day.close()
+        yield day.close()
         close = day.last_trade_ticks
-        yield replace(done, morning=morning)

@@ -82,44 +82,44 @@ class Profile:
 NAMES = ("REF-A", "REF-B", "REF-C", "REF-D", "REF-E")
 PROFILES: dict[str, Profile] = {
     "REF-A": Profile(
-        price_ticks=5000, speed=0.65, limit_rate=150, patient_rate=6, noise_rate=30, near_cancel_rate=2.0,
-        patient_cancel_rate=1 / 30, metaorders=600, smallest_lots=30, largest_lots=15000, daily_lots=130_000,
-        size_scale=2.5, size_exponent=1.4, size_cap=500, inside_share=0.4, wide_spread=2, touch_share=0.33,
-        distance_scale=4, distance_exponent=1.0, distance_cap=300, near_distance=8, book_width=150,
-        touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.014, repeat_share=0.3,
-        touch_loyalty=0.4, round_hundreds=0, round_tens=0, auction_orders=600, auction_width=60,
+        price_ticks=5000, speed=0.86, limit_rate=105, patient_rate=6, noise_rate=30, near_cancel_rate=2,
+        patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=30, largest_lots=15_000, daily_lots=130_000,
+        size_scale=2.5, size_exponent=1.4, size_cap=500, inside_share=0.25, wide_spread=2, touch_share=0.4,
+        distance_scale=2.4, distance_exponent=0.6, distance_cap=475, near_distance=8, book_width=150,
+        touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.0104, repeat_share=0.45,
+        touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=40,
     ),
     "REF-B": Profile(
-        price_ticks=2500, speed=0.8, limit_rate=150, patient_rate=6, noise_rate=22, near_cancel_rate=1.4,
-        patient_cancel_rate=1 / 30, metaorders=350, smallest_lots=60, largest_lots=30000, daily_lots=90_000,
-        size_scale=6, size_exponent=1.4, size_cap=800, inside_share=0.5, wide_spread=1.5, touch_share=0.33,
-        distance_scale=3, distance_exponent=1.0, distance_cap=160, near_distance=8, book_width=80,
-        touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.012, repeat_share=0.2,
-        touch_loyalty=0.4, round_hundreds=0, round_tens=0, auction_orders=600, auction_width=30,
+        price_ticks=2500, speed=0.896, limit_rate=132, patient_rate=6, noise_rate=22, near_cancel_rate=1.4,
+        patient_cancel_rate=1 / 90, metaorders=300, smallest_lots=60, largest_lots=30_000, daily_lots=90_000,
+        size_scale=6, size_exponent=1.4, size_cap=800, inside_share=0.5, wide_spread=1.5, touch_share=0.4,
+        distance_scale=1.95, distance_exponent=0.6, distance_cap=238, near_distance=8, book_width=80,
+        touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.00866, repeat_share=0.45,
+        touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=20,
     ),
     "REF-C": Profile(
-        price_ticks=12_000, speed=0.65, limit_rate=150, patient_rate=6, noise_rate=30, near_cancel_rate=1.8,
-        patient_cancel_rate=1 / 30, metaorders=620, smallest_lots=16, largest_lots=8000, daily_lots=65_000,
-        size_scale=1.2, size_exponent=1.5, size_cap=500, inside_share=0.4, wide_spread=3, touch_share=0.33,
-        distance_scale=8, distance_exponent=1.0, distance_cap=600, near_distance=16, book_width=300,
-        touch_taker_share=0.8, walk=12, minute_ticks=9, fundamental_daily=0.009, repeat_share=0.2,
-        touch_loyalty=0.4, round_hundreds=0, round_tens=0, auction_orders=600, auction_width=120,
+        price_ticks=12_000, speed=0.728, limit_rate=132, patient_rate=6, noise_rate=30, near_cancel_rate=1.8,
+        patient_cancel_rate=1 / 90, metaorders=620, smallest_lots=16, largest_lots=8000, daily_lots=65_000,
+        size_scale=1.2, size_exponent=1.5, size_cap=500, inside_share=0.4, wide_spread=3, touch_share=0.4,
+        distance_scale=5.2, distance_exponent=0.6, distance_cap=1140, near_distance=16, book_width=300,
+        touch_taker_share=0.8, walk=12, minute_ticks=9, fundamental_daily=0.00676, repeat_share=0.2,
+        touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=60,
     ),
     "REF-D": Profile(
-        price_ticks=180_000, speed=0.8, limit_rate=110, patient_rate=6, noise_rate=30, near_cancel_rate=2.5,
-        patient_cancel_rate=1 / 30, metaorders=600, smallest_lots=8, largest_lots=4000, daily_lots=25_000,
-        size_scale=0.6, size_exponent=1.5, size_cap=200, inside_share=0.3, wide_spread=60, touch_share=0.33,
-        distance_scale=120, distance_exponent=1.0, distance_cap=7000, near_distance=300, book_width=3500,
-        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.011, repeat_share=0.2,
-        touch_loyalty=0.4, round_hundreds=0.35, round_tens=0.3, auction_orders=900, auction_width=1500,
+        price_ticks=180_000, speed=0.88, limit_rate=102, patient_rate=11, noise_rate=30, near_cancel_rate=2.5,
+        patient_cancel_rate=1 / 90, metaorders=600, smallest_lots=8, largest_lots=4000, daily_lots=25_000,
+        size_scale=0.6, size_exponent=1.5, size_cap=200, inside_share=0.24, wide_spread=60, touch_share=0.4,
+        distance_scale=34, distance_exponent=0.55, distance_cap=17_100, near_distance=300, book_width=3500,
+        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00826, repeat_share=0.2,
+        touch_loyalty=0.4, round_hundreds=0.55, round_tens=0.35, auction_orders=1300, auction_width=800,
     ),
     "REF-E": Profile(
-        price_ticks=3500, speed=0.75, limit_rate=150, patient_rate=6, noise_rate=30, near_cancel_rate=1.7,
-        patient_cancel_rate=1 / 30, metaorders=500, smallest_lots=40, largest_lots=20000, daily_lots=160_000,
-        size_scale=3.5, size_exponent=1.4, size_cap=500, inside_share=0.5, wide_spread=2, touch_share=0.33,
-        distance_scale=4, distance_exponent=1.0, distance_cap=300, near_distance=8, book_width=150,
-        touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.015, repeat_share=0.3,
-        touch_loyalty=0.4, round_hundreds=0, round_tens=0, auction_orders=600, auction_width=45,
+        price_ticks=3500, speed=0.84, limit_rate=132, patient_rate=6, noise_rate=30, near_cancel_rate=1.7,
+        patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=40, largest_lots=20_000, daily_lots=160_000,
+        size_scale=3.5, size_exponent=1.4, size_cap=500, inside_share=0.5, wide_spread=2, touch_share=0.4,
+        distance_scale=2.6, distance_exponent=0.6, distance_cap=332, near_distance=8, book_width=150,
+        touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.0113, repeat_share=0.3,
+        touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=30,
     ),
 }  # fmt: skip
 
@@ -128,42 +128,42 @@ PROFILES: dict[str, Profile] = {
 class Shared:
     """Parameters of the whole market: activity, news, how traders learn. Times in minutes of trading."""
 
-    open_boost: float = 1.1
+    open_boost: float = 3.6
     """Shape of the day: 1 + boost e^(-m / decay) after the open ..."""
-    open_decay: float = 25.0
-    close_boost: float = 0.35
+    open_decay: float = 18.0
+    close_boost: float = 0.9
     """... + boost e^(-(end - m) / decay) before the close ..."""
-    close_decay: float = 20.0
+    close_decay: float = 15.0
     lunch_boost: float = 0.25
     """... + boost e^(-(m - 120) / decay) after lunch, scaled to mean 1."""
     lunch_decay: float = 10.0
     wave_times: tuple[float, ...] = (4.0, 40.0, 240.0, 2400.0)
     """Activity wanders: the exponential of Ornstein-Uhlenbeck processes with these times ..."""
-    wave_weights: tuple[float, ...] = (0.30, 0.20, 0.32, 0.15)
+    wave_weights: tuple[float, ...] = (0.10, 0.22, 0.42, 0.12)
     """... and standard deviations of the logarithm."""
     night_minutes: float = 60.0
     """What a night is worth for their decay."""
     coarse_minutes: tuple[int, ...] = (1, 5, 20, 60)
     """Activity answers to price moves over these windows (HARCH) ..."""
-    coarse_weights: tuple[float, ...] = (0.05, 0.22, 0.22, 0.04)
+    coarse_weights: tuple[float, ...] = (0.02, 0.17, 0.22, 0.16)
     """... with these shares; each squared move is divided by its own running mean ..."""
-    coarse_cap: float = 6.0
+    coarse_cap: float = 4.5
     """... and cut here."""
     coarse_memory: float = 720.0
     """Time constant of the running mean."""
     branching: float = 0.2
     """Share of the activity that market orders themselves excite (Hawkes)."""
     excitement_seconds: float = 25.0
-    activity_cap: float = 7.0
+    activity_cap: float = 6.5
     """Largest activity relative to the time of day."""
-    news_per_day: float = 4.0
-    news_scale: float = 0.0015
+    news_per_day: float = 6.0
+    news_scale: float = 0.0013
     """Jump of the fundamental value: this times a Student t(3) variable cut at +-3."""
     news_excitement: float = 0.5
     news_seconds: float = 45.0
     news_rate: float = 120.0
     """Market orders per minute right after news."""
-    learning: float = 0.55
+    learning: float = 0.8
     """How far the fundamental value follows metaorders (permanent impact)."""
     gap_scale: float = 0.004
     """Overnight change of price: this times a Student t(4) variable cut at +-8."""
@@ -171,7 +171,7 @@ class Shared:
     """Share of the logarithmic distance from the first price that a night takes back."""
     anchor_width: float = 0.02
     """Relative distance of price and fundamental value that is a signal of 1 ..."""
-    anchor_slope: float = 2.3
+    anchor_slope: float = 2.1
     """... times this, inside a hyperbolic tangent."""
     limit_lean: float = 1.15
     """How strongly limit orders follow that signal ..."""
@@ -179,7 +179,7 @@ class Shared:
     """... and noise market orders, which also follow the last five minutes' trend:"""
     trend_lean: float = 0.08
     metaorder_lean: float = 0.3
-    metaorder_exponent: float = 1.4
+    metaorder_exponent: float = 1.6
     participation: float = 0.25
     """Median participation rate of the smallest metaorders ..."""
     participation_spread: float = 0.9

@@ -18,7 +18,7 @@ from marsbench.simulation.contracts import RowOrders, Rows, Session
 
 
 @plain
-def _propose(
+def _propose(  # type: ignore[no-untyped-def]
     rows, state, metaorders, when, who, capacity, profiles, shared,
     head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table, out,
 ):  # fmt: skip
@@ -33,7 +33,7 @@ def _propose(
 
 
 @plain
-def _decide(
+def _decide(  # type: ignore[no-untyped-def]
     rows, now_ns, state, metaorders, when, who, capacity, mids, profiles, shared,
     head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table, out, sent,
 ):  # fmt: skip
@@ -53,7 +53,7 @@ def _decide(
 
 
 @plain
-def _observe(
+def _observe(  # type: ignore[no-untyped-def]
     rows, orders, traded, fills, state, metaorders, when, who, capacity, profiles, shared, foreign
 ):  # fmt: skip
     at = 0
@@ -80,7 +80,7 @@ def _observe(
 
 
 @plain
-def _anew(row, now_ns, state, metaorders, when, who, capacity):
+def _anew(row, now_ns, state, metaorders, when, who, capacity):  # type: ignore[no-untyped-def]
     """Let a restored row forget its waiting times, as of now."""
     s = state[row]
     steps.advance(s, metaorders, row * SLOTS, trading_of(now_ns))

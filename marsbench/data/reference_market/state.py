@@ -5,9 +5,9 @@ row, mid prices of the last hour lie in a ring, and four heaps a row hold when e
 cancelled. Times inside are nanoseconds of continuous trading since the open: lunch does not exist here.
 
 Waiting is counted in hazard: an arrival comes when its intensity has added up to a unit exponential draw,
-an order is cancelled when the cancel intensity of its class has. The draws belong to the arrival (by its
-number) and to the order (by its id), not to the moment at which something happens, so that another
-order in the book leaves the others' draws as they are.
+an order is cancelled when the cancel intensity of its class has. The draws belong to the arrival and to the
+order (by their numbers in the market's own count), not to the moment at which something happens, so that
+another order in the book leaves the others' draws as they are.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ STATE = np.dtype(
         # clock
         ("now_ns", "<i8"),
         ("second", "<i8"),  # ticks of the hidden clock that are over
+        ("placed", "<i8"),  # orders of its own that came to rest
         # arrivals: near limits, patient limits, noise market orders, news market orders
         ("count", "<i8", (4,)),
         ("rate", "<f8", (4,)),  # per second

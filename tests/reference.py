@@ -1,0 +1,36 @@
+"""A few days of the reference market, made once for all tests of a process."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from marsbench.data.reference_market.market import Day, run
+from marsbench.market.replay import cut
+from marsbench.market.rules import clock
+from marsbench.simulation.contracts import Start
+
+
+@cache
+def days(name: str = "REF-D", count: int = 2) -> tuple[Day, ...]:
+    """The first days of an instrument."""
+    return tuple(run(name, count))
+
+
+def start_at(day: Day, text: str) -> Start:
+    """A start with its hidden state."""
+    from marsbench.data.reference import state_at
+
+    trajectory, at = day.trajectory, clock(text)
+    state, close = day.morning.state[0], trajectory.book.reference_ticks
+    return Start(
+        trajectory.instrument,
+        trajectory.date,
+        trajectory.rules,
+        at,
+        cut(trajectory, at, at).book,
+        cut(trajectory, clock("09:30"), at),
+        cluster=f"{trajectory.instrument} {trajectory.date}",
+        oracle=state_at(
+            day.morning.state[0], trajectory.instrument, trajectory.date, trajectory.book.reference_ticks, at
+        ),
+    )
