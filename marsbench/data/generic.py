@@ -26,8 +26,6 @@ from marsbench.market.trajectory import BookState
 NEW, CANCEL, MODIFY, EXECUTE, TRADE, CLEAR, IGNORE = range(len(ACTIONS))
 ENDINGS = (".yaml", ".yml")
 _LEVELS = 10
-_PICTURES = 20_000
-"""The book is compared after about so many rows of a day, evenly spaced."""
 
 
 def is_generic(path: Path) -> bool:
@@ -124,7 +122,8 @@ class _Reader:
         self.events, self.mapping = events, mapping
         phases = mapping.rules.phases
         self.open_ns, self.close_ns = phases[0].start_ns, phases[-1].end_ns
-        self.stream = OrderStream(_LEVELS, fresh_id=int(max(events.id.max(), events.new_id.max(), 0)) + 1)
+        largest = int(max(events.id.max(), events.new_id.max(), 0))
+        self.stream = OrderStream(_LEVELS, fresh_id=largest + 1, rows=len(events.id))
         self.gone: set[int] = set()
 
     def day(self) -> VenueDay:
@@ -177,15 +176,12 @@ class _Reader:
         return resting
 
     def _walk(self, rows: list[_Row]) -> None:
-        step = max(len(rows) // _PICTURES, 1)
-        at = pictured = 0
+        at = 0
         while at < len(rows):
             taken = self._execution(rows, at) if rows[at].action == EXECUTE else self._one(rows[at])
             self.stream.row_done(taken)
             at += taken
-            if at - pictured >= step or at == len(rows):
-                self.stream.picture()
-                pictured = at
+            self.stream.picture(last=at == len(rows))
 
     def _one(self, row: _Row) -> int:
         """A row that trades nothing; returns 1, the number of rows taken."""

@@ -193,16 +193,25 @@ def _check(raw: Raw) -> None:
         short, long = sorted([(rows, file), (len(raw.book_size), raw.book_file)])
         raise DataError(short[1], f"has {short[0]} rows, {long[1]} has {long[0]}: the file is truncated", row=short[0])
     inside = (raw.time_ns >= max(raw.start_ns, 0)) & (raw.time_ns <= min(raw.end_ns, 86_400 * SECOND - 1))
-    tables.require(inside, file, "time lies outside the period in the file's name, or beyond one day")
+    tables.require(
+        inside, file, "time in ns lies outside the period in the file's name, or beyond one day", got=raw.time_ns
+    )
     tables.require_sorted(raw.time_ns, file, "time in ns")
-    tables.require((raw.type >= 1) & (raw.type <= 7), file, "type must be 1 to 7 (wrong columns?)")
+    tables.require((raw.type >= 1) & (raw.type <= 7), file, "type must be 1 to 7 (wrong columns?)", got=raw.type)
     order = np.isin(raw.type, (1, 2, 3, 4, 5))
-    tables.require(~order | (np.abs(raw.direction) == 1), file, "direction must be 1 or -1 (wrong columns?)")
-    tables.require(~order | (raw.size > 0), file, "size must be positive")
-    tables.require(~order | (raw.price > 0), file, "price must be positive")
-    tables.require(~np.isin(raw.type, (1, 2, 3, 4)) | (raw.id > 0), file, "a visible order needs an id")
+    tables.require(
+        ~order | (np.abs(raw.direction) == 1), file, "direction must be 1 or -1 (wrong columns?)", got=raw.direction
+    )
+    tables.require(~order | (raw.size > 0), file, "size must be positive", got=raw.size)
+    tables.require(~order | (raw.price > 0), file, "price must be positive", got=raw.price)
+    tables.require(~np.isin(raw.type, (1, 2, 3, 4)) | (raw.id > 0), file, "a visible order needs an id", got=raw.id)
     there = raw.book_size > 0
-    tables.require((raw.book_size >= 0).all(axis=(1, 2)), raw.book_file, "sizes must not be negative")
+    tables.require(
+        (raw.book_size >= 0).all(axis=(1, 2)),
+        raw.book_file,
+        "sizes must not be negative",
+        got=raw.book_size.min(axis=(1, 2)),
+    )
     padded = np.abs(raw.book_price) == ABSENT
     tables.require(
         (there != padded).all(axis=(1, 2)), raw.book_file, "a level has a size but no price, or a price but no size"

@@ -46,7 +46,11 @@ def _hundredths(values: NDArray[Any], file: str) -> NDArray[np.int64]:
     """``HHMMSSss`` as an integer, in hundredths of a second, to nanoseconds."""
     hours, minutes, rest = values // 1_000_000, values // 10_000 % 100, values % 10_000
     tables.require(
-        (values >= 0) & (hours < 24) & (minutes < 60) & (rest < 6000), file, "not a time HHMMSSss", first_row=2
+        (values >= 0) & (hours < 24) & (minutes < 60) & (rest < 6000),
+        file,
+        "not a time HHMMSSss",
+        first_row=2,
+        got=values,
     )
     return np.asarray((hours * 3600 + minutes * 60) * SECOND + rest * 10_000_000)
 
@@ -55,7 +59,7 @@ def _text_time(values: NDArray[Any], file: str) -> NDArray[np.int64]:
     """``HH:MM:SS.mmm`` to nanoseconds."""
     pattern = re.compile(r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)\.(\d{3})")
     found = [pattern.fullmatch(v) for v in values]
-    tables.require(np.array([f is not None for f in found]), file, "not a time HH:MM:SS.mmm", first_row=2)
+    tables.require(np.array([f is not None for f in found]), file, "not a time HH:MM:SS.mmm", first_row=2, got=values)
     parts = np.array([f.groups() for f in found if f], np.int64)
     return np.asarray(parts @ np.array([3_600_000, 60_000, 1_000, 1]) * 1_000_000)
 
@@ -120,15 +124,25 @@ def read_table(path: Path, layout: Layout, what: str, instrument: str, date: str
     out["time"] = layout.clock(out["time"], path.name)
     if layout.day:
         tables.require(
-            out["day"] == date.replace("-", "."), path.name, f"{layout.day} is not {date}: mixed days", first_row=2
+            out["day"] == date.replace("-", "."),
+            path.name,
+            f"{layout.day} is not {date}: mixed days",
+            first_row=2,
+            got=out["day"],
         )
         ours = np.array([str(v).split(".")[0] for v in out["instrument"]])
-        tables.require(ours == instrument, path.name, f"{layout.instrument} is not {instrument}", first_row=2)
+        tables.require(ours == instrument, path.name, f"{layout.instrument} is not {instrument}", first_row=2, got=ours)
     tables.require_sorted(out["seq"], path.name, columns["seq"][0], first_row=2, strict=True)
     tables.require_sorted(out["time"], path.name, columns["time"][0] + " in ns", first_row=2)
-    tables.require(out["price"] > 0, path.name, "price must be positive", first_row=2)
-    tables.require(out["size"] > 0, path.name, "quantity must be positive", first_row=2)
-    tables.require(out["price"] < np.iinfo(np.int32).max, path.name, "price is too large", first_row=2)
+    tables.require(out["price"] > 0, path.name, "price in ticks must be positive", first_row=2, got=out["price"])
+    tables.require(out["size"] > 0, path.name, "quantity must be positive", first_row=2, got=out["size"])
+    tables.require(
+        out["price"] < np.iinfo(np.int32).max,
+        path.name,
+        "price in ticks must be below 2^31",
+        first_row=2,
+        got=out["price"],
+    )
     _check_codes(out, layout, columns, path.name)
     return out
 
@@ -138,10 +152,10 @@ def _check_codes(out: Table, layout: Layout, columns: dict[str, tuple[str, str]]
     for name, allowed in codes.items():
         if name in out:
             reason = f"{columns[name][0]} must be one of {list(allowed)}"
-            tables.require(np.isin(out[name], np.array(allowed)), file, reason, first_row=2)
+            tables.require(np.isin(out[name], np.array(allowed)), file, reason, first_row=2, got=out[name])
     for name in ("id", "bid", "ask"):
         if name in out:
-            tables.require(out[name] > 0, file, f"{columns[name][0]} must be positive", first_row=2)
+            tables.require(out[name] > 0, file, f"{columns[name][0]} must be positive", first_row=2, got=out[name])
 
 
 def merge(files: dict[str, Path], orders: Table, trades: Table) -> Table:
@@ -184,17 +198,26 @@ def read_snapshots(
     names = [f"{side}Level[{k}].{what}" for side in ("Ask", "Bid") for k in range(10) for what in ("Price", "Qty")]
     wanted = dict.fromkeys(["SecurityID", "NumTrades", "PrevClosePx", "DataTimeStamp", *names], "int")
     values = tables.parse(tables.read_bytes(path), file, wanted)
-    tables.require(values["SecurityID"] == int(instrument), file, f"SecurityID is not {instrument}", first_row=2)
+    tables.require(
+        values["SecurityID"] == int(instrument),
+        file,
+        f"SecurityID is not {instrument}",
+        first_row=2,
+        got=values["SecurityID"],
+    )
     tables.require_sorted(values["DataTimeStamp"], file, "DataTimeStamp", first_row=2)
     tables.require_sorted(values["NumTrades"], file, "NumTrades", first_row=2)
     close = values["PrevClosePx"]
-    tables.require((close == close[0]) & (close % 10 == 0), file, "PrevClosePx changes: mixed days", first_row=2)
+    tables.require(
+        (close == close[0]) & (close % 10 == 0), file, "PrevClosePx changes: mixed days", first_row=2, got=close
+    )
     done = np.cumsum(is_trade)
     tables.require(
         values["NumTrades"] <= done[-1],
         file,
         f"counts more trades than the {done[-1]} of the trade file: truncated",
         first_row=2,
+        got=values["NumTrades"],
     )
     time = _hundredths(values["DataTimeStamp"] * 100, file)
     inside = np.zeros(len(time), bool)

@@ -132,11 +132,31 @@ def parse(content: bytes, file: str, types: dict[str, str], *, names: Sequence[s
         )
     except pa.ArrowInvalid as error:
         row = re.search(r"Row #(\d+)", str(error))
-        text = re.sub(r"^.*?(Expected|CSV conversion)", r"\1", str(error))
-        raise DataError(file, text, row=int(row.group(1)) if row else None) from error
+        reason = _in_words(str(error), content, list(names) if names else present, types)
+        raise DataError(file, reason, row=int(row[1]) if row else None) from error
     if table.num_rows == 0:
         raise DataError(file, "there is no row of data")
     return {name: _array(table.column(name), kind, file) for name, kind in types.items()}
+
+
+def _in_words(text: str, content: bytes, names: list[str], types: dict[str, str]) -> str:
+    """What is wrong with a cell, from an error of the CSV parser and the line that it names."""
+    found = re.search(r"In CSV column #(\d+): Row #(\d+)", text)
+    if found is None:
+        return re.sub(r"^.*?Expected", "Expected", text)
+    at, row = int(found[1]), int(found[2])
+    name, kind = names[at], types[names[at]]
+    value = content.split(b"\n", row)[row - 1].decode("utf-8", "replace").strip().split(",")[at]
+    if kind == "int":
+        return f"{name} {value!r} is no whole number of 64 bits"
+    if kind == "text":
+        return f"{name} {value!r} is not UTF-8 text"
+    plain = re.fullmatch(r"[+-]?\d*\.?\d*(e[+-]?\d+)?", value, re.IGNORECASE) and re.search(r"\d", value)
+    return (
+        f"{name} {value!r} has more than {kind[8:]} decimals, or is too large"
+        if plain
+        else f"{name} {value!r} is no number"
+    )
 
 
 def _array(column: Any, kind: str, file: str) -> NDArray[Any]:
@@ -151,11 +171,15 @@ def _array(column: Any, kind: str, file: str) -> NDArray[Any]:
     return np.ascontiguousarray(both[:, 0])
 
 
-def require(ok: Any, file: str, reason: str, *, first_row: int = 1) -> None:
-    """Raise a ``DataError`` at the first row where ``ok`` is False; ``first_row`` is the line of entry 0."""
+def require(ok: Any, file: str, reason: str, *, first_row: int = 1, got: Any = None) -> None:
+    """Raise a ``DataError`` at the first row where ``ok`` is False.
+
+    ``first_row`` is the line of entry 0; ``got`` are the values, of which the message gives the bad one.
+    """
     bad = np.flatnonzero(~ok)
     if len(bad):
-        raise DataError(file, reason, row=int(bad[0]) + first_row)
+        at = int(bad[0])
+        raise DataError(file, reason if got is None else f"{reason}, got {got[at]}", row=at + first_row)
 
 
 def require_sorted(values: NDArray[Any], file: str, what: str, *, first_row: int = 1, strict: bool = False) -> None:

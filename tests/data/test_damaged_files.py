@@ -69,7 +69,7 @@ def raised(path: Path) -> DataError:
         (MESSAGE, cell(20, 3, -4), 20, "size must be positive"),
         (MESSAGE, cell(20, 4, "abc"), 20, "abc"),
         (MESSAGE, cell(20, 0, "90000.0"), 20, ""),
-        (MESSAGE, cell(20, 0, "34201.0000000001"), 20, "Decimal"),
+        (MESSAGE, cell(20, 0, "34201.0000000001"), 20, "more than 9 decimals"),
         (MESSAGE, lambda lines: lines[:70], 70, "truncated"),
         (BOOK, lambda lines: lines[:70], 70, "truncated"),
         (BOOK, lambda lines: [",".join(reversed(x.split(","))) for x in lines], None, ""),
@@ -155,9 +155,9 @@ def columns(path: Path) -> list[str]:
         ("only header", "no row"),
         ("archive", "gzip"),
         ("row", "Expected"),
-        ("price", "price must be positive"),
+        ("price", "price in ticks must be positive"),
         ("text", "abc"),
-        ("half a tick", "Decimal"),
+        ("half a tick", "more than 2 decimals"),
     ],
 )
 def test_a_damaged_shanghai_file_names_file_row_and_reason(orders, what, damage, reason):
