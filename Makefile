@@ -15,7 +15,7 @@ help:
 	@echo "make test         set up and run linters, type checker and tests"
 	@echo "make bench        set up and measure speed and memory"
 	@echo "make soak         10 million random messages against the slow twin of the order book"
-	@echo "make clean        remove the environment and everything that tools left behind"
+	@echo "make clean        remove the environment, compiled code and everything that tools left behind"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,3 +45,4 @@ soak: $(VENV)/.ready-dev
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find marsbench generators metrics tasks tests \( -name '*.nbi' -o -name '*.nbc' \) -delete

@@ -156,13 +156,33 @@ def _data(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verify.set_defaults(call="data_verify")
     verify.add_argument("paths", nargs="+", metavar="PATH", help="source files or folders")
     fetch, describe = _fetch(actions), _describe(actions)
+    build, metaorders = _build(actions), _metaorders(actions)
     for each in (convert, verify):
         each.add_argument(
             "-o", "--option", dest="options", action="append", default=[], metavar="NAME=VALUE",
             help="an option of the source's reader, such as instrument=ESH4",
         )  # fmt: skip
-    for each in (listing, convert, verify, fetch, describe):
+    for each in (listing, convert, verify, fetch, describe, build, metaorders):
         _json(each)
+
+
+def _build(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    sub = _add(actions, "build", "build an embedded data set now, with more days if asked")
+    sub.set_defaults(call="data_build")
+    sub.add_argument("dataset", nargs="?", default="reference", metavar="DATASET", help="default: %(default)s")
+    sub.add_argument(
+        "--days", type=int, metavar="N", help="so many days, kept beside the standard ones as DATASET,days=N"
+    )
+    return sub
+
+
+def _metaorders(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    sub = _add(actions, "metaorders", "list the large orders behind the flow of an embedded market")
+    sub.set_defaults(call="data_metaorders")
+    sub.add_argument("dataset", nargs="?", default="reference", metavar="DATASET", help="default: %(default)s")
+    sub.add_argument("--split", default="test", help="train, validation, test, or all (default: %(default)s)")
+    sub.add_argument("-o", "--output", metavar="FILE", help="write all of them to FILE, .csv or .parquet")
+    return sub
 
 
 def _describe(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:

@@ -199,6 +199,37 @@ def data_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def data_build(options: argparse.Namespace) -> int:
+    """Build an embedded data set."""
+    from marsbench.data.catalogue import EMBEDDED, open_dataset
+
+    name = options.dataset + (f",days={options.days}" if options.days is not None else "")
+    if name.split(",")[0] not in EMBEDDED:
+        raise ValueError(f"{options.dataset!r} is not an embedded data set; there are {', '.join(sorted(EMBEDDED))}")
+    made = open_dataset(name)
+    if options.json:
+        _print_json({"name": made.name, "folder": str(made.folder), "content_hash": made.content_hash})
+    else:
+        print(f"data set {made.name}: {made.folder}\n{made.summary}\ncontent hash {made.content_hash}")
+    return 0
+
+
+def data_metaorders(options: argparse.Namespace) -> int:
+    """List metaorders: a table by instrument, or all of them as JSON or into a file."""
+    from marsbench.data import metaorders
+    from marsbench.data.catalogue import open_dataset
+
+    data = open_dataset(options.dataset)
+    found = metaorders.of_split(data, options.split)
+    if options.output:
+        progress.say(f"{len(found)} metaorders: {metaorders.write(found, options.output)}")
+    if options.json:
+        _print_json(metaorders.records(found))
+    elif not options.output:
+        _print_rows(metaorders.summary(found), metaorders.COLUMNS)
+    return 0
+
+
 def data_convert(options: argparse.Namespace) -> int:
     """Convert source files to a data set."""
     from marsbench.data.convert import Split, convert

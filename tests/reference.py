@@ -30,7 +30,5 @@ def start_at(day: Day, text: str) -> Start:
         cut(trajectory, at, at).book,
         cut(trajectory, clock("09:30"), at),
         cluster=f"{trajectory.instrument} {trajectory.date}",
-        oracle=state_at(
-            day.morning.state[0], trajectory.instrument, trajectory.date, trajectory.book.reference_ticks, at
-        ),
+        oracle=state_at(state, trajectory.instrument, trajectory.date, close, at),
     )

@@ -26,8 +26,8 @@ from marsbench.data import sources
 from marsbench.data.catalogue import Dataset, Period, open_dataset, write_dataset
 from marsbench.data.convert import convert
 from marsbench.data.errors import DataError
+from marsbench.data.reference import VERSION
 from marsbench.data.verify import verify
-from marsbench.data.zi_market import VERSION
 from marsbench.evidence import TaskContext
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
@@ -182,12 +182,12 @@ def test_every_module_of_plug_ins_is_named_where_the_paper_is_compared() -> None
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data home in which a small market stands in for the embedded one (two instruments, two days of 90 minutes)."""
-    folder = tmp_path_factory.mktemp("home") / f"zi-market-v{VERSION}"
+    folder = tmp_path_factory.mktemp("home") / f"reference-v{VERSION}"
     folder.mkdir()
     days = [day for profile in (0, 1) for day in two_days(profile)]
     uses = ["train", "test"] * 2
     periods = [Period(d.instrument, d.date, d.start_ns, d.end_ns, use) for d, use in zip(days, uses, strict=True)]
-    write_dataset(folder, days, periods, name="zi-market", version=VERSION, summary="a stand-in")
+    write_dataset(folder, days, periods, name="reference", version=VERSION, summary="a stand-in")
     return folder.parent
 
 
@@ -297,7 +297,7 @@ def test_the_test_of_the_metric_example_passes(installed: Any, monkeypatch: pyte
 
 
 def test_the_metric_and_the_task_example_score_simulated_markets(installed: Any, home: Path) -> None:
-    data = Dataset(home / f"zi-market-v{VERSION}")
+    data = Dataset(home / f"reference-v{VERSION}")
     task = registry.task("short-term", minutes=3)
     starts = task.starts(data)
     assert [s.name for s in starts[:2]] == ["ZI-A 2024-01-03 09:30:00", "ZI-A 2024-01-03 10:00:00"]

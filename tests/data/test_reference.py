@@ -19,7 +19,13 @@ from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, SSE_A_SHARE, clock
 from reference import days
 
-HASHES = {}
+HASHES = {
+    "REF-A": ["3b028b0e0d392606", "d55c0666c37f64d7"],
+    "REF-B": ["af643df52daa5ac9", "4569bd5d4155f45a"],
+    "REF-C": ["c7c018cc3845916a", "14b50e13ece291eb"],
+    "REF-D": ["3aea14b57b5c5710", "0c79bdae116a2853"],
+    "REF-E": ["b9ca70cc55a08345", "264de051fccbb4b5"],
+}
 """Content of the first two days of version 1: whoever changes the market raises ``reference.VERSION``."""
 
 

@@ -9,11 +9,15 @@ import pytest
 from markets import start_at, two_days
 from marsbench import registry
 from marsbench.market.rules import MINUTE
-from marsbench.simulation.contracts import Artifact, Budget, Kind, SessionGenerator
+from marsbench.simulation.contracts import ORACLE, Artifact, Budget, Kind, SessionGenerator
 from marsbench.simulation.rollout import simulate
 from marsbench.simulation.validate import validate
 
-SESSIONS = [n for n in registry.names("generators") if registry.lookup("generators", n).kind == Kind.SESSION]
+SESSIONS = [
+    name
+    for name in registry.names("generators")
+    if registry.lookup("generators", name).kind == Kind.SESSION and name != ORACLE  # which has a test of its own
+]
 
 
 @pytest.fixture(scope="module", params=SESSIONS)

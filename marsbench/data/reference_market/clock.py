@@ -246,6 +246,8 @@ def decide(
             kinds.noise_market(s, p, c, index, bid, ask)
         else:
             kinds.news_market(s, p, index, bid, ask)
+    if what >= NOISE and head[b, N_ASK + 1 - s.kind] == 0:
+        return False  # nobody to trade with: a market order is not even sent
     _clip(s, head, b)
     return True
 

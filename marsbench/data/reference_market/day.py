@@ -52,8 +52,10 @@ def _send(
     sent[at].order_id = head[0, kb.OUT_ID]
     sent[at].price_ticks = price
     sent[at].size_shares = size
+    sent[at].owner = 0
     sent[at].kind = kind
     sent[at].flags = flags
+    sent[at].pad = 0
     return reason
 
 

@@ -86,7 +86,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=30, largest_lots=15_000, daily_lots=130_000,
         size_scale=2.5, size_exponent=1.4, size_cap=500, inside_share=0.25, wide_spread=2, touch_share=0.4,
         distance_scale=2.4, distance_exponent=0.6, distance_cap=475, near_distance=8, book_width=150,
-        touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.0104, repeat_share=0.45,
+        touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.0123, repeat_share=0.45,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=40,
     ),
     "REF-B": Profile(
@@ -94,7 +94,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=300, smallest_lots=60, largest_lots=30_000, daily_lots=90_000,
         size_scale=6, size_exponent=1.4, size_cap=800, inside_share=0.5, wide_spread=1.5, touch_share=0.4,
         distance_scale=1.95, distance_exponent=0.6, distance_cap=238, near_distance=8, book_width=80,
-        touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.00866, repeat_share=0.45,
+        touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.00675, repeat_share=0.45,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=20,
     ),
     "REF-C": Profile(
@@ -110,7 +110,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=600, smallest_lots=8, largest_lots=4000, daily_lots=25_000,
         size_scale=0.6, size_exponent=1.5, size_cap=200, inside_share=0.24, wide_spread=60, touch_share=0.4,
         distance_scale=34, distance_exponent=0.55, distance_cap=17_100, near_distance=300, book_width=3500,
-        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00826, repeat_share=0.2,
+        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00793, repeat_share=0.2,
         touch_loyalty=0.4, round_hundreds=0.55, round_tens=0.35, auction_orders=1300, auction_width=800,
     ),
     "REF-E": Profile(
@@ -118,7 +118,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=40, largest_lots=20_000, daily_lots=160_000,
         size_scale=3.5, size_exponent=1.4, size_cap=500, inside_share=0.5, wide_spread=2, touch_share=0.4,
         distance_scale=2.6, distance_exponent=0.6, distance_cap=332, near_distance=8, book_width=150,
-        touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.0113, repeat_share=0.3,
+        touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.0115, repeat_share=0.3,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=30,
     ),
 }  # fmt: skip
@@ -163,7 +163,7 @@ class Shared:
     news_seconds: float = 45.0
     news_rate: float = 120.0
     """Market orders per minute right after news."""
-    learning: float = 0.8
+    learning: float = 1.05
     """How far the fundamental value follows metaorders (permanent impact)."""
     gap_scale: float = 0.004
     """Overnight change of price: this times a Student t(4) variable cut at +-8."""
@@ -171,7 +171,7 @@ class Shared:
     """Share of the logarithmic distance from the first price that a night takes back."""
     anchor_width: float = 0.02
     """Relative distance of price and fundamental value that is a signal of 1 ..."""
-    anchor_slope: float = 2.1
+    anchor_slope: float = 2.15
     """... times this, inside a hyperbolic tangent."""
     limit_lean: float = 1.15
     """How strongly limit orders follow that signal ..."""
