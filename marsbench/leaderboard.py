@@ -14,9 +14,11 @@ from marsbench.ranking import (
     average,
     check_comparable,
     group_means,
+    informative_keys,
     invalid,
     overall,
     ranking_keys,
+    small_groups,
 )
 from marsbench.results import Result
 from marsbench.scores import NOT_APPLICABLE, Score
@@ -180,7 +182,8 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
         raise ValueError(f"results of several data sets ({', '.join(names)}): rank them one by one")
     check_comparable(shown)
     rows = [_row(label, group) for label, group in _by_label(shown).items()]
-    keys = ranking_keys({row.label: row.scores for row in rows})
+    scores = {row.label: row.scores for row in rows}
+    keys = ranking_keys(scores)
     groups = tuple(g for g in GROUPS if g in keys.values())
     tasks = tuple(sorted({r.task["label"] for r in shown}))
     seeds = tuple(sorted({r.seed for r in shown}))
@@ -198,9 +201,18 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
             sorted({k for row in rows for k, s in row.scores.items() if s.informative is False} - set(keys))
         ),
         rows=_ranked(judged),
-        notes=(*_nobody(rows), *_notes(shown)),
+        notes=(*_nobody(rows), *_too_small(informative_keys(scores)), *_notes(shown)),
         reference=next((r for r in shown if r.status == "done"), shown[0]),
     )
+
+
+def _too_small(informative: Mapping[str, str]) -> list[str]:
+    """Which groups take no part in the overall for want of informative scores."""
+    return [
+        f"Group {group} has {count} informative score{'s' * (count > 1)}, too few to stand beside the others: "
+        "printed below, no part of the overall."
+        for group, count in small_groups(informative).items()
+    ]
 
 
 def _by_label(results: Iterable[Result]) -> dict[str, list[Result]]:

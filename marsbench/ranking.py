@@ -1,11 +1,13 @@
 """How scores become a ranking: incomparable results are refused, missing ones never flatter.
 
 Within a group of scores the interquartile mean of the normalised, informative ones; over the
-groups the plain mean (a generator that lacks a group has no overall).
+groups the plain mean (a generator that lacks a group has no overall). A group of one or two
+informative scores does not weigh as much as a group of many: it takes no part beside a larger one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +19,11 @@ from marsbench.scores import Score
 
 GROUPS = ("facts", "distributions", "conditional", "response", "prediction", "impact")
 """Groups that make up the overall, in the order of the columns."""
+
+
+SMALLEST_GROUP = 3
+"""A group with fewer informative scores takes no part where another has as many or more: one score alone, with its
+own wide interval, would make up half of the overall (and did: it put shuffled order flow above a bootstrap)."""
 
 
 class IncomparableError(ValueError):
@@ -146,11 +153,31 @@ def counts(score: Score) -> bool:
 
 
 def ranking_keys(by_generator: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:
-    """Key -> group of the scores that rank: those that are informative for any generator.
+    """Key -> group of the scores that rank.
 
     Whether a score is informative depends on its floor and ceiling alone, which all share; a
-    generator without a normalised value for one of them lacks it.
+    generator without a normalised value for one of them lacks it. Groups that are too small
+    beside another (``small_groups``) do not rank.
     """
+    keys = informative_keys(by_generator)
+    small = small_groups(keys)
+    return {key: group for key, group in keys.items() if group not in small}
+
+
+def small_groups(keys: Mapping[str, str]) -> dict[str, int]:
+    """Groups with fewer than ``SMALLEST_GROUP`` informative scores beside a group that has as many: group -> count.
+
+    >>> small_groups({"a": "facts", "b": "distributions", "c": "distributions", "d": "distributions"})
+    {'facts': 1}
+    """
+    sizes = Counter(keys.values())
+    if max(sizes.values(), default=0) < SMALLEST_GROUP:
+        return {}
+    return {group: count for group, count in sizes.items() if count < SMALLEST_GROUP}
+
+
+def informative_keys(by_generator: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:
+    """Key -> group of the scores that are informative for any generator."""
     return {key: s.group for scores in by_generator.values() for key, s in scores.items() if counts(s)}
 
 

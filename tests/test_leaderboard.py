@@ -16,7 +16,7 @@ from example_results import changed, failed, not_applicable, result, score
 from marsbench import leaderboard, results
 from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, Row, build, load
 from marsbench.leaderboard_text import to_json, to_markdown, to_table
-from marsbench.ranking import IncomparableError, MissingError, interquartile_mean
+from marsbench.ranking import IncomparableError, MissingError, interquartile_mean, small_groups
 from marsbench.results import Result
 from marsbench.scores import Direction, Score
 
@@ -224,3 +224,24 @@ def test_a_score_wholly_below_its_floor_is_counted_even_where_it_cannot_rank() -
     ]
     row = Row("x", None, None, {}, {s.key: s for s in scores}, ())
     assert row.below_floor == (2, 5)
+
+
+def test_a_group_of_one_score_takes_no_part_beside_a_group_of_many() -> None:
+    """Half of an overall must not hang on a single noisy score."""
+    many = {f"distributions.q{k}": "distributions" for k in range(3)}
+    assert small_groups({**many, "facts.one": "facts"}) == {"facts": 1}
+    assert small_groups({**many, "facts.one": "facts", "facts.two": "facts", "facts.three": "facts"}) == {}
+    assert small_groups({"facts.one": "facts", "distributions.q0": "distributions"}) == {}, "none is larger"
+    assert small_groups({}) == {}
+
+
+def test_the_board_says_which_group_was_too_small_and_still_prints_it() -> None:
+    def scores(level: float) -> tuple[Score, ...]:
+        three = (score(f"distributions.q{k}", "distributions", level) for k in range(3))
+        return (*three, score("facts.one", "facts", 1 - level))
+
+    board = build([result("a", scores=scores(0.9)), result("b", scores=scores(0.2))])
+    assert board.groups == ("distributions",)
+    assert [row.label for row in board.rows] == ["a", "b"]
+    assert any("Group facts has 1 informative score," in note for note in board.notes)
+    assert "facts.one" in to_markdown(board)

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from marsbench import fitting, results, rollouts, runner, suite
+from marsbench.data.dataset import Period
 from marsbench.experiment import DiskFull
 from marsbench.fitting import LeakError, check_no_overlap
 from marsbench.market.trajectory import load_all
+from third_party.toy_plugin import ToyWalk
 from toys import cli, command, environment, run, scores_of
 
 pytestmark = pytest.mark.usefixtures("third_party")
@@ -116,6 +118,24 @@ def test_one_failure_does_not_stop_the_others(market: Path, tmp_path: Path) -> N
 def test_a_generator_that_saw_a_test_period_is_refused(market: Path, tmp_path: Path) -> None:
     report = run(market, tmp_path, "toy-peek")
     assert "LeakError" in (results.read(report.failed[0]).reason or "")
+
+
+def test_a_generator_may_ask_for_the_latest_training_days_of_each_instrument() -> None:
+    def day(instrument: str, date: str, split: str = "train") -> Period:
+        return Period(instrument, date, 0, 60 * 10**9, split)
+
+    class Data:
+        periods = [day(i, f"2024-01-0{d}") for i in ("A", "B") for d in (2, 3, 4)] + [day("B", "2024-01-05")]
+
+        def split(self, name: str) -> list[Period]:
+            return [p for p in self.periods if p.split == name]
+
+    class Recent(ToyWalk):
+        training_days = 2
+
+    chosen = fitting.training_periods(Recent(), Data())  # type: ignore[arg-type]
+    assert [(p.instrument, p.date[-1]) for p in chosen] == [("A", "3"), ("A", "4"), ("B", "4"), ("B", "5")]
+    assert len(fitting.training_periods(ToyWalk(), Data())) == 7  # type: ignore[arg-type]
 
 
 def test_overlap_is_judged_by_instrument_day_and_time() -> None:

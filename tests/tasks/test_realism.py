@@ -72,6 +72,16 @@ def test_on_many_days_a_day_of_an_instrument_is_one_cluster(many_days: Dataset) 
     assert [s.cluster for s in starts] == ["ZI-A 2024-01-03"] * 2 + ["ZI-B 2024-01-03"] * 2
 
 
+def test_of_more_starts_than_wanted_some_are_taken_evenly_and_always_the_same(many_days: Dataset) -> None:
+    everything = Realism(minutes=5, starts_per_day=12, most_starts=None).starts(many_days)
+    assert len(everything) == 24
+    some = Realism(minutes=5, starts_per_day=12, most_starts=8).starts(many_days)
+    assert [s.instrument for s in some] == ["ZI-A"] * 4 + ["ZI-B"] * 4
+    assert [s.name for s in some] == [everything[k].name for k in (1, 4, 7, 10, 13, 16, 19, 22)]
+    with pytest.raises(ValueError, match="most_starts must be at least 1"):
+        Realism(most_starts=0)
+
+
 def test_on_one_day_windows_follow_each_other_without_overlap_and_each_is_a_cluster(one_day: Dataset) -> None:
     starts = Realism(minutes=25).starts(one_day)
     assert [s.clock_ns for s in starts] == [clock("10:05"), clock("10:30")]
