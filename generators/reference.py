@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from marsbench.data.reference_market.session import ReferenceSession
 from marsbench.data.reference_market.state import Snapshot
 from marsbench.market.trajectory import Trajectory
@@ -42,6 +44,12 @@ class Reference(SessionGenerator):
             if not isinstance(start.oracle, Snapshot):
                 raise ValueError(
                     f"start {start.name} has no hidden state; `reference` runs on the data set `reference`"
+                )
+            lost = ~np.isin(start.book.resting["order_id"], np.concatenate(start.oracle.who))
+            if lost.any():
+                raise ValueError(
+                    f"start {start.name}: {lost.sum()} of {len(lost)} resting orders belong to nobody in the hidden "
+                    "state, so it is that of another market; remove the data set and build it again"
                 )
         return ReferenceSession(
             [s.oracle for s in starts], [s.clock_ns for s in starts], rollouts, [(key, s.uid) for s in starts]

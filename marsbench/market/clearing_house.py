@@ -91,7 +91,10 @@ class BookView:
 
     @property
     def compiled(self) -> tuple[Any, ...]:
-        """The arrays and capacities of all books, for generators with kernels of their own, which only read."""
+        """The arrays and capacities of all books, for generators with kernels of their own.
+
+        They may look (``find`` builds its table of ids on the way) and must change nothing.
+        """
         return (*self._house._books.arrays, *self._house._books.capacities)
 
     def volume_by_distance(self, anchors_ticks: Ints, edges_ticks: Ints) -> Ints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,32 @@ def test_a_single_market_order_trades_and_is_answered() -> None:
 def test_a_start_without_truth_is_refused() -> None:
     with pytest.raises(ValueError, match="has no hidden state"):
         simulate(oracle(), [start_elsewhere(two_days()[1], "10:00")], 1, MINUTE, key=0)
+
+
+def test_a_truth_of_another_market_is_refused() -> None:
+    one, two = (start_at(day, "10:00") for day in days("REF-A")[:2])
+    with pytest.raises(ValueError, match="resting orders belong to nobody in the hidden state"):
+        simulate(oracle(), [replace(one, oracle=two.oracle)], 1, MINUTE, key=0)
+
+
+@pytest.mark.parametrize("at", ["09:30", "10:00", "13:00"])
+def test_every_waiting_time_under_way_is_drawn_anew_in_every_rollout(at: str) -> None:
+    start = start_at(days("REF-A")[1], at)
+    session = oracle().open([start], 3, key=3)
+    assert isinstance(session, ReferenceSession)
+    truth = start.oracle
+    states = [session.hidden.snapshot(row) for row in range(3)]
+    for i, one in enumerate(states):
+        for other in [truth, *states[:i]]:
+            assert not (one.state["left"] == other.state["left"]).any()
+            active = truth.metaorders["id"] != 0
+            assert not (one.metaorders["left"] == other.metaorders["left"])[active].any()
+            for k in range(len(truth.who)):
+                # what is left until each cancellation, by order
+                wait, before = (
+                    dict(zip(s.who[k].tolist(), (s.when[k] - s.state["hazard"][0, k]).tolist(), strict=True))
+                    for s in (one, other)
+                )
+                assert wait.keys() == before.keys()
+                assert min(wait.values(), default=0.0) >= 0
+                assert not any(abs(wait[order_id] - before[order_id]) < 1e-12 for order_id in wait)

@@ -34,7 +34,7 @@ class Day:
 
     trajectory: Trajectory
     metaorders: NDArray[np.void]
-    """``METAORDER`` records of those that traded, in order of their end."""
+    """``METAORDER`` records of those that traded: the completed in order of their end, then those given up."""
     morning: Snapshot
     """Hidden state before the opening auction: from it, the whole day follows."""
 

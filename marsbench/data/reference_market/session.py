@@ -97,7 +97,7 @@ class ReferenceSession(Session):
     clocks_ns
         Clock of each start.
     streams
-        For each start: key, start number and first rollout number of its random numbers; None continues
+        For each start: key and start number of its random numbers, the rollouts count from 0; None continues
         with those of the truth, which gives what really happened.
     """
 

@@ -7,7 +7,9 @@ cancelled. Times inside are nanoseconds of continuous trading since the open: lu
 Waiting is counted in hazard: an arrival comes when its intensity has added up to a unit exponential draw,
 an order is cancelled when the cancel intensity of its class has. The draws belong to the arrival and to the
 order (by their numbers in the market's own count), not to the moment at which something happens, so that
-another order in the book leaves the others' draws as they are.
+another order in the book leaves the others' draws as they are. One exception: how long an order may rest
+counts the orders that came to rest, so once another order decides whether one of the market's own rests or
+trades at once, later ones take over their neighbours' patience (the law is the same, the pairing is lost).
 """
 
 from __future__ import annotations
