@@ -74,7 +74,7 @@ class Course:
 
     def starts_for(self, generator: Generator) -> tuple[Start, ...]:
         """The starts; for the oracle alone, and nobody else, with the hidden state of the market."""
-        if generator.name != ORACLE:
+        if not _is_oracle(generator):
             return self.starts
         data = self.dataset
         return tuple(replace(s, oracle=data.truth(s.instrument, s.date, s.clock_ns)) for s in self.starts)
@@ -280,13 +280,18 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
     return outcomes
 
 
+def _is_oracle(generator: Generator) -> bool:
+    """Whether it is the registered oracle itself, not something that took its name."""
+    return generator.name == ORACLE and type(generator) is registry.lookup("generators", ORACLE)
+
+
 def _not_applicable(course: Course, generator: Generator) -> str | None:
     """Why this generator cannot do this task on this data set, or None."""
     task = course.task
     if generator.kind not in task.kinds:
         kinds: Sequence[Kind] = sorted(task.kinds)
         return f"a generator of kind {generator.kind}; task {task.name} takes {', '.join(map(str, kinds))}"
-    if generator.name == ORACLE and not course.dataset.has_truth:
+    if _is_oracle(generator) and not course.dataset.has_truth:
         return f"{ORACLE} continues from the market's hidden state, which data set {course.dataset.name} does not have"
     return None
 

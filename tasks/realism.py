@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from marsbench.simulation.contracts import Generator, Kind, Start
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
+
+GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,7 @@ class Realism(Task):
         """Starts of the test periods, in time order within each period."""
         places = [(period, clock) for period in dataset.split("test") for clock in self._clocks(dataset, period)]
         if self.most_starts is not None and len(places) > self.most_starts and not dataset.single_day:
-            count = self.most_starts
-            places = [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]
+            places = _spread(places, self.most_starts)
         return [self._start(dataset, period, clock) for period, clock in places]
 
     def _clocks(self, dataset: Dataset, period: Period) -> list[int]:
@@ -110,3 +112,10 @@ class Realism(Task):
             floors=context.floors,
             single_day=dataset.single_day,
         )
+
+
+def _spread(items: list[Any], count: int) -> list[Any]:
+    """One of each of ``count`` equal stretches; where in the stretch moves on irregularly, so that no rhythm of the
+    list (two starts a day) meets that of the stretches."""
+    edges = [i * len(items) // count for i in range(count + 1)]
+    return [items[a + int((b - a) * (k * GOLDEN % 1.0))] for k, (a, b) in enumerate(itertools.pairwise(edges), 1)]

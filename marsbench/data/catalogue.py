@@ -106,7 +106,12 @@ def list_datasets() -> list[DatasetInfo]:
     built = {_embedded_folder(name, {}).name for name in EMBEDDED}
     folders = sorted(data_home().iterdir()) if data_home().is_dir() else []
     stored = [f for f in folders if NAME.match(f.name) and f.name not in built and (f / HEAD).is_file()]
-    return out + [_describe(folder, folder.name, "converted") for folder in stored]
+    return out + [_describe(folder, folder.name, _kind(folder.name)) for folder in stored]
+
+
+def _kind(folder_name: str) -> str:
+    """Embedded data sets of another length lie in folders of their own, ``reference-v1-days250``."""
+    return "embedded" if re.match(rf"({'|'.join(OPTIONS)})-v\d+-", folder_name) else "converted"
 
 
 def _describe(folder: Path, name: str, kind: str) -> DatasetInfo:

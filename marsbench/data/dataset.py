@@ -97,6 +97,7 @@ class Dataset:
             raise ValueError(f"{path}: does not fit its own content hash; it was edited, convert the source again")
         self.day = lru_cache(_KEPT_DAYS)(self._day)
         self.window = lru_cache(_KEPT_PARTS)(self._window)
+        self.beside = lru_cache(None)(self._beside)
 
     @property
     def content_hash(self) -> str:
@@ -148,20 +149,38 @@ class Dataset:
         ValueError
             If the data set has none, or there is no such day.
         """
-        return self._source().truth(self.folder, instrument, date, clock_ns)
+        return self._source().truth(self, instrument, date, clock_ns)
 
     def metaorders(self) -> NDArray[np.void] | None:
         """The large orders behind the flow, where they are known (embedded markets only), else None."""
         if not self.has_truth:
             return None
-        table: NDArray[np.void] = self._source().metaorders(self.folder)
+        table: NDArray[np.void] = self._source().metaorders(self)
         return table
+
+    def _beside(self, file: str) -> NDArray[Any]:
+        """An array that is kept beside the days.
+
+        Raises
+        ------
+        ValueError
+            If it is missing or is not the one that was written.
+        """
+        path = self.folder / file
+        wanted = self.facts.get("beside", {}).get(file)
+        if wanted is None or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+            raise ValueError(f"{path}: is missing or not the file that {HEAD} lists; build the data set again")
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+        return array
 
     def _source(self) -> Any:
         """The module that knows the hidden side of this data set."""
         if not self.has_truth:
             raise ValueError(f"data set {self.name!r} has no hidden state; only embedded markets have")
-        return import_module(self.facts["truth"])
+        source: str = self.facts["truth"]
+        if not source.startswith("marsbench.data."):
+            raise ValueError(f"data set {self.name!r}: {source!r} is no source of hidden states of ours")
+        return import_module(source)
 
     def _day(self, instrument: str, date: str) -> Trajectory:
         """The whole day as stored.
@@ -250,15 +269,17 @@ def write_dataset(
             "content_hash": day.content_hash(),
         }
     check_periods(periods, spans)
+    kept = {}
     for file, array in (beside() if beside else {}).items():
         np.save(folder / file, array, allow_pickle=False)
+        kept[file] = hashlib.sha256((folder / file).read_bytes()).hexdigest()
     listed = [entries[key] for key in sorted(entries)]
     head = {
         "format": FORMAT,
         "name": name,
         "version": version,
         "summary": summary,
-        "facts": facts or {},
+        "facts": {**(facts or {}), **({"beside": kept} if kept else {})},
         "days": listed,
         "periods": [asdict(p) for p in periods],
         "content_hash": _content_hash(listed, periods),

@@ -10,13 +10,12 @@ house. The same version gives the same bytes on every machine; the hidden state 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.data.dataset import Period, write_dataset
+from marsbench.data.dataset import Dataset, Period, write_dataset
 from marsbench.data.reference_market.day import RULES
 from marsbench.data.reference_market.market import SEED, Day, DayRun, run, trading_dates
 from marsbench.data.reference_market.profiles import NAMES, PROFILES, SHARED, profile_table
@@ -126,13 +125,12 @@ def listing(day: Day) -> NDArray[np.void]:
     return out
 
 
-def metaorders(folder: Path) -> NDArray[np.void]:
+def metaorders(data: Dataset) -> NDArray[np.void]:
     """All metaorders of a data set that ``build`` wrote, ``LISTED`` records by instrument and time."""
-    table: NDArray[np.void] = np.load(folder / METAORDERS, allow_pickle=False)
-    return table
+    return data.beside(METAORDERS)
 
 
-def truth(folder: Path, instrument: str, date: str, clock_ns: int) -> Snapshot:
+def truth(data: Dataset, instrument: str, date: str, clock_ns: int) -> Snapshot:
     """Hidden state at a clock time: fundamental value, activity, metaorders, who queues where.
 
     It is the state before the opening auction, which is stored, moved on to that time by the same steps
@@ -141,19 +139,18 @@ def truth(folder: Path, instrument: str, date: str, clock_ns: int) -> Snapshot:
     Raises
     ------
     ValueError
-        If there is no such day, or the time does not lie in continuous trading.
+        If there is no such day, the time does not lie in continuous trading, or another version made the data.
     """
+    if data.version != VERSION:
+        raise ValueError(
+            f"{data.folder}: made by version {data.version} of the market, this is {VERSION}; build it again"
+        )
     if not any(p.start_ns <= clock_ns < p.end_ns for p in RULES.continuous):
         raise ValueError(f"reference: {clock_text(clock_ns)} does not lie in continuous trading")
-    return _truth(folder, instrument, date, clock_ns)
-
-
-@lru_cache(512)
-def _truth(folder: Path, instrument: str, date: str, clock_ns: int) -> Snapshot:
-    mornings = _mornings(folder)
+    mornings = data.beside(TRUTH)
     found = np.flatnonzero((mornings["instrument"] == instrument) & (mornings["date"] == date))
     if len(found) != 1:
-        raise ValueError(f"reference: there is no day {instrument} {date} in {folder}")
+        raise ValueError(f"reference: there is no day {instrument} {date} in {data.folder}")
     morning = mornings[found[0]]
     return state_at(morning["state"], instrument, date, int(morning["reference_ticks"]), clock_ns)
 
@@ -166,9 +163,3 @@ def state_at(morning: NDArray[np.void], instrument: str, date: str, reference_ti
     day.open()
     day.trade(int(RULES.trading_ns(clock_ns)))
     return hidden.snapshot(0)
-
-
-@lru_cache(4)
-def _mornings(folder: Path) -> NDArray[np.void]:
-    table: NDArray[np.void] = np.load(folder / TRUTH, allow_pickle=False)
-    return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,11 @@ from marsbench.market.rules import MINUTE, SECOND, SSE_A_SHARE, clock
 from reference import days
 
 HASHES = {
-    "REF-A": ["3b028b0e0d392606", "d55c0666c37f64d7"],
-    "REF-B": ["af643df52daa5ac9", "4569bd5d4155f45a"],
-    "REF-C": ["c7c018cc3845916a", "14b50e13ece291eb"],
-    "REF-D": ["3aea14b57b5c5710", "0c79bdae116a2853"],
-    "REF-E": ["b9ca70cc55a08345", "264de051fccbb4b5"],
+    "REF-A": ["acfded9d265e7d3b", "6dcb923e38a21e37"],
+    "REF-B": ["f10c89114b24222a", "d58669377fbe90ff"],
+    "REF-C": ["efbef13dd70a3d9d", "7fddb1389c1b7f29"],
+    "REF-D": ["184e456131cba30e", "6d68d44e5f8bc055"],
+    "REF-E": ["488dd2949fc9b0fa", "5447fbef429112c0"],
 }
 """Content of the first two days of version 1: whoever changes the market raises ``reference.VERSION``."""
 
@@ -205,3 +206,39 @@ def test_the_fundamental_value_and_the_large_orders_move_prices() -> None:
         for d in run("REF-A", 3, profiles=still, shared=calm)
     ]
     assert max(stuck) < 0.25 * max(moved)
+
+
+def test_hidden_state_that_was_changed_or_made_by_another_version_is_refused(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = open_dataset(small).split("test")[0]
+    monkeypatch.setattr(reference, "VERSION", 2)
+    with pytest.raises(ValueError, match="made by version 1 of the market, this is 2"):
+        open_dataset(small).truth(day.instrument, day.date, clock("10:00"))
+    monkeypatch.undo()
+    copy = tmp_path / "copy"
+    shutil.copytree(small, copy)
+    table = np.load(copy / reference.METAORDERS)
+    table["executed_shares"] += 1
+    np.save(copy / reference.METAORDERS, table)
+    with pytest.raises(ValueError, match="is missing or not the file that dataset"):
+        open_dataset(copy).metaorders()
+    (copy / reference.TRUTH).unlink()
+    with pytest.raises(ValueError, match="build the data set again"):
+        open_dataset(copy).truth(day.instrument, day.date, clock("10:00"))
+
+
+def test_traders_learn_from_what_an_agent_holds_not_from_how_often_it_trades() -> None:
+    hidden = Hidden.empty(1, profile_table(PROFILES), shared_table(SHARED))
+    s, p, c = hidden.arrays.state[0], hidden.arrays.profiles[0], hidden.arrays.shared[0]
+    s["day_ticks"] = s["value"] = 5000.0
+    steps.settle_agent(s, p, c, 1, 500_000)
+    bought = float(s["value"])
+    assert bought > 5000
+    assert s["excitement"] == pytest.approx(0.2 / (25.0 * 70 / 60)), "one order excites once, whatever it fills"
+    for _ in range(50):
+        steps.settle_agent(s, p, c, 0, 10_000)
+        steps.settle_agent(s, p, c, 1, 10_000)
+    assert s["value"] == pytest.approx(bought)
+    steps.settle_agent(s, p, c, 0, 1_000_000)
+    assert s["value"] == pytest.approx(10_000 - bought), "as far below as it was above"

@@ -13,7 +13,7 @@ from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Kind
 from marsbench.simulation.rollout import simulate
-from marsbench.tasks.realism import Realism
+from marsbench.tasks.realism import Realism, _spread
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,19 @@ def test_of_more_starts_than_wanted_some_are_taken_evenly_and_always_the_same(ma
     assert len(everything) == 24
     some = Realism(minutes=5, starts_per_day=12, most_starts=8).starts(many_days)
     assert [s.instrument for s in some] == ["ZI-A"] * 4 + ["ZI-B"] * 4
-    assert [s.name for s in some] == [everything[k].name for k in (1, 4, 7, 10, 13, 16, 19, 22)]
+    places = [[s.name for s in everything].index(one.name) for one in some]
+    assert [place // 3 for place in places] == list(range(8)), "one of every stretch of three"
+    assert {place % 2 for place in places} == {0, 1}
+    assert some[0].name == Realism(minutes=5, starts_per_day=12, most_starts=8).starts(many_days)[0].name
     with pytest.raises(ValueError, match="most_starts must be at least 1"):
         Realism(most_starts=0)
+
+
+def test_the_rhythm_of_two_starts_a_day_does_not_meet_that_of_the_choice() -> None:
+    for count in (50, 64, 100, 200):
+        chosen = _spread(list(range(400)), count)
+        assert len(set(chosen)) == count
+        assert 0.4 < np.mean([place % 2 for place in chosen]) < 0.6, count
 
 
 def test_on_one_day_windows_follow_each_other_without_overlap_and_each_is_a_cluster(one_day: Dataset) -> None:

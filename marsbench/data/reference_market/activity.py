@@ -66,7 +66,7 @@ def _coarse(s, c, mids, base, shape):
 
 
 @plain
-def _news(s, c, u_arrival, jump, shape):
+def _news(s, c, u_arrival, jump, unit, shape):
     """Open and close the window in which traders react to news."""
     if s.news_left > 0.0:
         s.news_left -= 1.0
@@ -77,7 +77,7 @@ def _news(s, c, u_arrival, jump, shape):
         s.news_jump = jump
         s.value += jump
         s.news_left = c.news_seconds
-        s.excitement += c.news_excitement * min(abs(jump) / (c.news_scale * s.day_ticks), 5.0)
+        s.excitement += c.news_excitement * min(abs(jump) / unit, 5.0)
 
 
 @plain
@@ -130,13 +130,15 @@ def tick(s, p, c, metaorders, first_slot, mids, first_mid):
     u3, u4, _, _ = draw(s, VALUE, 2 * s.second + 1)
     sd = p.fundamental_daily * s.day_ticks * np.sqrt(s.activity / SECONDS)
     s.value += sd * normal_quantile(u_value)
-    _news(s, c, u_news, c.news_scale * s.day_ticks * np.sqrt(shape) * _student(u1, u2, u3, u4), shape)
+    unit = c.news_scale * p.fundamental_daily * s.day_ticks
+    _news(s, c, u_news, unit * np.sqrt(shape) * _student(u1, u2, u3, u4), unit, shape)
     _metaorder(s, p, c, metaorders, first_slot)
     s.trend = 0.0
     if s.second >= 300:
         move = s.mid - 0.5 * mids[first_mid + (s.second - 300) % RING]
         s.trend = move / (p.minute_ticks * np.sqrt(5.0 * s.activity))
     s.second += 1
+    s.thoughts = 0
 
 
 @plain
@@ -148,11 +150,17 @@ def _total(weights):
 
 
 @plain
-def learn(s, p, c, side, before_lots, after_lots):
-    """Executions of a large order move the fundamental value: the permanent part of its impact."""
-    step = np.sqrt(after_lots / p.daily_lots) - np.sqrt(before_lots / p.daily_lots)
-    change = c.learning * p.fundamental_daily * s.day_ticks * step
-    s.value += change if side == 1 else -change
+def _known(p, lots):
+    """Impact of a net purchase in the public's mind, by the square root of its size."""
+    root = np.sqrt(abs(lots) / p.daily_lots)
+    return root if lots >= 0.0 else -root
+
+
+@plain
+def learn(s, p, c, before_lots, after_lots):
+    """Executions of a large trader (net purchase so far) move the fundamental value: the permanent part of impact."""
+    change = _known(p, after_lots) - _known(p, before_lots)
+    s.value += c.learning * p.fundamental_daily * s.day_ticks * change
 
 
 @plain

@@ -101,14 +101,6 @@ def pop(s, when, who, base, c):
     when[base + k], who[base + k] = due, order_id
 
 
-@plain
-def patience(s):
-    """Hazard until the order that comes to rest now is cancelled. It belongs to the market's own count of orders:
-    ids would shift as soon as an agent took one."""
-    s.placed += 1
-    return wait(s, CANCEL, s.placed)
-
-
 # --- time ------------------------------------------------------------------------------------------
 
 
@@ -141,7 +133,7 @@ def propose(
     soonest = (tick_ns - s.now_ns) * 1e-9
     s.pending = TICK
     for k in range(4):
-        if s.rate[k] * soonest > s.left[k]:
+        if s.rate[k] > 0.0 and s.rate[k] * soonest > s.left[k]:
             soonest, s.pending = s.left[k] / s.rate[k], k
     pace = s.activity / 60.0
     for k in range(b * SLOTS, (b + 1) * SLOTS):
@@ -189,6 +181,13 @@ def _clip(s, head, b):
 
 
 @plain
+def _thought(s):
+    """Number of the next second thought: it counts from 0 in every second, so that a shift stays there."""
+    s.thoughts += 1
+    return (s.second << 12) + s.thoughts
+
+
+@plain
 def _thinks_twice(s, p, k, head, nodes, levels, slots, b, cap_nodes, cap_levels, node):
     """Whether a trader at the best price stays after all: for the place in the queue, or not to leave it empty."""
     at = b * cap_nodes + node
@@ -196,7 +195,7 @@ def _thinks_twice(s, p, k, head, nodes, levels, slots, b, cap_nodes, cap_levels,
     side = levels[level].side
     if slots[(b * 2 + side) * cap_levels + head[b, N_ASK + side] - 1] != nodes[at].level:
         return False
-    u, _, _, _ = draw(s, THINK, s.second)
+    u, _, _, _ = draw(s, THINK, _thought(s))
     if k < PATIENT:
         return u < p.touch_loyalty
     return levels[level].first == levels[level].last and u < 0.5
@@ -224,7 +223,7 @@ def decide(
         if node < 0:
             return False
         if _thinks_twice(s, p, k, head, nodes, levels, slots, b, cap_nodes, cap_levels, node):
-            _, u, _, _ = draw(s, THINK, s.second)
+            _, u, _, _ = draw(s, THINK, _thought(s))
             push(s, when, who, base, k, s.hazard[k] - log(u), order_id)
             return False
         s.kind, s.price, s.size, s.flags, s.id = CANCEL_KIND, 0, 0, 0, order_id
@@ -260,13 +259,15 @@ def settle(s, p, c, metaorders, when, who, first_heap, capacity, order_id, trade
     rest = s.size - traded
     if rest > 0 and s.flags & kinds.IOC == 0:
         k = s.group + s.kind
-        push(s, when, who, first_heap + k * capacity, k, s.hazard[k] + patience(s), order_id)
+        index = ((s.count[s.pending] - 1) << 2) + s.pending  # of the arrival: metaorders' orders never rest
+        push(s, when, who, first_heap + k * capacity, k, s.hazard[k] + wait(s, CANCEL, index), order_id)
     if s.pending == NEAR_LIMIT or s.pending == PATIENT_LIMIT:
         return
     excite(s, p, c, s.kind)
     if s.pending == METAORDER and traded > 0:
         m = metaorders[s.pending_slot]
-        learn(s, p, c, s.kind, m.executed / kinds.LOT, (m.executed + traded) / kinds.LOT)
+        sign = 1.0 if s.kind == BID else -1.0
+        learn(s, p, c, sign * m.executed / kinds.LOT, sign * (m.executed + traded) / kinds.LOT)
         if m.fills == 0:
             m.start_ns = s.now_ns
         m.executed += traded
@@ -284,13 +285,18 @@ def finished(s, metaorders):
 
 
 @plain
-def settle_agent(s, p, c, side, traded, aggressive):
-    """What traders make of an agent's execution: that of one more large trader."""
-    before = s.outside[side]
-    s.outside[side] = before + traded / kinds.LOT
-    learn(s, p, c, side, before, s.outside[side])
-    if aggressive:
-        excite(s, p, c, side)
+def settle_agent(s, p, c, kind, traded):
+    """What traders make of an agent's aggressive order: that of one more large trader.
+
+    They learn from what agents have bought net of what they have sold, so that nobody moves prices by trading to
+    and fro. What an agent gets passively was sold to it by others, who have their own reasons.
+    """
+    if traded == 0:
+        return
+    excite(s, p, c, kind)
+    before = s.outside
+    s.outside = before + (traded if kind == BID else -traded) / kinds.LOT
+    learn(s, p, c, before, s.outside)
 
 
 @plain

@@ -6,7 +6,7 @@ import numpy as np
 
 from marsbench.data.reference_market import clock as steps
 from marsbench.data.reference_market import orders as kinds
-from marsbench.data.reference_market.activity import ARRIVAL, AUCTION, CLOSE, NIGHT, draw, wait
+from marsbench.data.reference_market.activity import ANEW, ARRIVAL, AUCTION, CLOSE, NIGHT, draw, wait
 from marsbench.data.reference_market.portable_math import exp, log, normal_quantile, plain, power
 from marsbench.data.reference_market.state import NEAR, PATIENT
 from marsbench.market import _book as kb
@@ -135,7 +135,9 @@ def take_places(s, p, when, who, capacity, head, nodes, levels, keys, slots, cap
             heap = group + side
             node = levels[level].first
             while node >= 0:
-                steps.push(s, when, who, heap * capacity, heap, s.hazard[heap] + steps.patience(s), nodes[node].id)
+                steps.push(
+                    s, when, who, heap * capacity, heap, s.hazard[heap] + wait(s, ANEW, nodes[node].id), nodes[node].id
+                )
                 node = nodes[node].next
 
 
@@ -237,7 +239,7 @@ def night(s, p, c, close_ticks, metaorders):
     s.last_side = -1
     s.now_ns = 0
     s.second = 0
-    s.placed = 0
+    s.thoughts = 0
     s.mid = s.day_ticks
     s.trend = 0.0
     s.hurry = 1.0
@@ -247,5 +249,4 @@ def night(s, p, c, close_ticks, metaorders):
         s.heap[k] = 0
         s.rate[k] = 0.0
         s.left[k] = wait(s, ARRIVAL, k)
-    s.outside[0] = 0.0
-    s.outside[1] = 0.0
+    s.outside = 0.0

@@ -18,8 +18,10 @@ plain = njit(cache=True, _nrt=False, error_model="numpy")
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 0.693147180369123816490  # the upper 32 bits of ln 2 ...
 _LN2_LOW = 1.90821492927058770002e-10  # ... and the rest, so that k * ln 2 is exact in two parts
-_POWERS = np.array([2.0**k for k in range(-256, 257)])
-_HALVINGS = ((2.0**32, 32), (2.0**16, 16), (2.0**8, 8), (2.0**4, 4), (2.0**2, 2), (2.0**1, 1))
+_POWERS = np.ones(513)
+for _k in range(256):  # exact: 2^-256 .. 2^256
+    _POWERS[257 + _k], _POWERS[255 - _k] = _POWERS[256 + _k] * 2.0, _POWERS[256 - _k] * 0.5
+_HALVINGS = ((4294967296.0, 32), (65536.0, 16), (256.0, 8), (16.0, 4), (4.0, 2), (2.0, 1))
 _SQRT2 = 1.4142135623730951
 _EXP_TERMS = tuple(1.0 / math.factorial(k) for k in range(14))
 

@@ -86,7 +86,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=30, largest_lots=15_000, daily_lots=130_000,
         size_scale=2.5, size_exponent=1.4, size_cap=500, inside_share=0.25, wide_spread=2, touch_share=0.4,
         distance_scale=2.4, distance_exponent=0.6, distance_cap=475, near_distance=8, book_width=150,
-        touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.0123, repeat_share=0.45,
+        touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.0121, repeat_share=0.45,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=40,
     ),
     "REF-B": Profile(
@@ -94,7 +94,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=300, smallest_lots=60, largest_lots=30_000, daily_lots=90_000,
         size_scale=6, size_exponent=1.4, size_cap=800, inside_share=0.5, wide_spread=1.5, touch_share=0.4,
         distance_scale=1.95, distance_exponent=0.6, distance_cap=238, near_distance=8, book_width=80,
-        touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.00675, repeat_share=0.45,
+        touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.0066, repeat_share=0.45,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=20,
     ),
     "REF-C": Profile(
@@ -102,7 +102,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=620, smallest_lots=16, largest_lots=8000, daily_lots=65_000,
         size_scale=1.2, size_exponent=1.5, size_cap=500, inside_share=0.4, wide_spread=3, touch_share=0.4,
         distance_scale=5.2, distance_exponent=0.6, distance_cap=1140, near_distance=16, book_width=300,
-        touch_taker_share=0.8, walk=12, minute_ticks=9, fundamental_daily=0.00676, repeat_share=0.2,
+        touch_taker_share=0.8, walk=12, minute_ticks=9, fundamental_daily=0.00662, repeat_share=0.2,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=60,
     ),
     "REF-D": Profile(
@@ -110,7 +110,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=600, smallest_lots=8, largest_lots=4000, daily_lots=25_000,
         size_scale=0.6, size_exponent=1.5, size_cap=200, inside_share=0.24, wide_spread=60, touch_share=0.4,
         distance_scale=34, distance_exponent=0.55, distance_cap=17_100, near_distance=300, book_width=3500,
-        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00793, repeat_share=0.2,
+        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00776, repeat_share=0.2,
         touch_loyalty=0.4, round_hundreds=0.55, round_tens=0.35, auction_orders=1300, auction_width=800,
     ),
     "REF-E": Profile(
@@ -118,7 +118,7 @@ PROFILES: dict[str, Profile] = {
         patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=40, largest_lots=20_000, daily_lots=160_000,
         size_scale=3.5, size_exponent=1.4, size_cap=500, inside_share=0.5, wide_spread=2, touch_share=0.4,
         distance_scale=2.6, distance_exponent=0.6, distance_cap=332, near_distance=8, book_width=150,
-        touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.0115, repeat_share=0.3,
+        touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.0113, repeat_share=0.3,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=30,
     ),
 }  # fmt: skip
@@ -145,7 +145,7 @@ class Shared:
     """What a night is worth for their decay."""
     coarse_minutes: tuple[int, ...] = (1, 5, 20, 60)
     """Activity answers to price moves over these windows (HARCH) ..."""
-    coarse_weights: tuple[float, ...] = (0.02, 0.17, 0.22, 0.16)
+    coarse_weights: tuple[float, ...] = (0.02, 0.17, 0.22, 0.18)
     """... with these shares; each squared move is divided by its own running mean ..."""
     coarse_cap: float = 4.5
     """... and cut here."""
@@ -157,13 +157,14 @@ class Shared:
     activity_cap: float = 6.5
     """Largest activity relative to the time of day."""
     news_per_day: float = 6.0
-    news_scale: float = 0.0013
-    """Jump of the fundamental value: this times a Student t(3) variable cut at +-3."""
+    news_scale: float = 0.15
+    """Jump of the fundamental value: its daily standard deviation times this, times a Student t(3) variable cut at
+    +-3, times the root of the activity of that time of day."""
     news_excitement: float = 0.5
     news_seconds: float = 45.0
     news_rate: float = 120.0
     """Market orders per minute right after news."""
-    learning: float = 1.05
+    learning: float = 1.06
     """How far the fundamental value follows metaorders (permanent impact)."""
     gap_scale: float = 0.004
     """Overnight change of price: this times a Student t(4) variable cut at +-8."""
@@ -171,7 +172,7 @@ class Shared:
     """Share of the logarithmic distance from the first price that a night takes back."""
     anchor_width: float = 0.02
     """Relative distance of price and fundamental value that is a signal of 1 ..."""
-    anchor_slope: float = 2.15
+    anchor_slope: float = 2.35
     """... times this, inside a hyperbolic tangent."""
     limit_lean: float = 1.15
     """How strongly limit orders follow that signal ..."""
@@ -179,7 +180,7 @@ class Shared:
     """... and noise market orders, which also follow the last five minutes' trend:"""
     trend_lean: float = 0.08
     metaorder_lean: float = 0.3
-    metaorder_exponent: float = 1.6
+    metaorder_exponent: float = 1.52
     participation: float = 0.25
     """Median participation rate of the smallest metaorders ..."""
     participation_spread: float = 0.9

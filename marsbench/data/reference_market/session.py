@@ -54,9 +54,8 @@ def _decide(  # type: ignore[no-untyped-def]
 
 @plain
 def _observe(  # type: ignore[no-untyped-def]
-    rows, orders, traded, fills, state, metaorders, when, who, capacity, profiles, shared, foreign
+    rows, orders, traded, state, metaorders, when, who, capacity, profiles, shared, foreign
 ):  # fmt: skip
-    at = 0
     for i in range(len(rows)):
         b = rows[i]
         s = state[b]
@@ -64,19 +63,13 @@ def _observe(  # type: ignore[no-untyped-def]
         foreign[i] = orders[i].owner != MARKET
         if foreign[i]:
             steps.advance(s, metaorders, b * SLOTS, trading_of(orders[i].time_ns))
+            steps.settle_agent(s, p, shared[0], orders[i].kind, traded[i])
         else:
             steps.settle(
                 s, p, shared[0], metaorders, when, who, b * HEAPS * capacity, capacity, orders[i].order_id, traded[i]
             )
             if steps.finished(s, metaorders):
                 metaorders[s.pending_slot].id = 0
-        while at < len(fills) and fills[at].seq == i:
-            f = fills[at]
-            if f.bid_owner != MARKET:
-                steps.settle_agent(s, p, shared[0], 1, f.size_shares, foreign[i] and f.side == 1)
-            if f.ask_owner != MARKET:
-                steps.settle_agent(s, p, shared[0], 0, f.size_shares, foreign[i] and f.side == 0)
-            at += 1
 
 
 @plain
@@ -141,7 +134,7 @@ class ReferenceSession(Session):
         a = self.hidden.arrays
         foreign = np.zeros(len(events.rows), np.bool_)
         _observe(
-            events.rows, events.orders, events.traded_shares, events.fills,
+            events.rows, events.orders, events.traded_shares,
             a.state, a.metaorders, a.when, a.who, a.capacity, a.profiles, a.shared, foreign,
         )  # fmt: skip
         return np.unique(events.rows[foreign])

@@ -7,9 +7,7 @@ cancelled. Times inside are nanoseconds of continuous trading since the open: lu
 Waiting is counted in hazard: an arrival comes when its intensity has added up to a unit exponential draw,
 an order is cancelled when the cancel intensity of its class has. The draws belong to the arrival and to the
 order (by their numbers in the market's own count), not to the moment at which something happens, so that
-another order in the book leaves the others' draws as they are. One exception: how long an order may rest
-counts the orders that came to rest, so once another order decides whether one of the market's own rests or
-trades at once, later ones take over their neighbours' patience (the law is the same, the pairing is lost).
+another order in the book leaves the others' draws as they are.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ STATE = np.dtype(
         # clock
         ("now_ns", "<i8"),
         ("second", "<i8"),  # ticks of the hidden clock that are over
-        ("placed", "<i8"),  # orders of its own that came to rest
+        ("thoughts", "<i8"),  # traders who thought twice about leaving in this second
         # arrivals: near limits, patient limits, noise market orders, news market orders
         ("count", "<i8", (4,)),
         ("rate", "<f8", (4,)),  # per second
@@ -67,7 +65,7 @@ STATE = np.dtype(
         ("trend", "<f8"),
         ("mid", "<f8"),
         ("last_side", "<i8"),
-        ("outside", "<f8", (2,)),  # lots that agents have sold, bought
+        ("outside", "<f8"),  # lots that agents have bought aggressively, net of those sold
         # the order that is due
         ("kind", "<i8"),
         ("price", "<i8"),
