@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
+import pytest
+
+from marsbench.data import reference
 from marsbench.data.reference_market.market import Day, run
 from marsbench.market.replay import cut
 from marsbench.market.rules import clock
@@ -18,8 +22,6 @@ def days(name: str = "REF-D", count: int = 2) -> tuple[Day, ...]:
 
 def start_at(day: Day, text: str) -> Start:
     """A start with its hidden state."""
-    from marsbench.data.reference import state_at
-
     trajectory, at = day.trajectory, clock(text)
     state, close = day.morning.state[0], trajectory.book.reference_ticks
     return Start(
@@ -30,5 +32,16 @@ def start_at(day: Day, text: str) -> Start:
         cut(trajectory, at, at).book,
         cut(trajectory, clock("09:30"), at),
         cluster=f"{trajectory.instrument} {trajectory.date}",
-        oracle=state_at(state, trajectory.instrument, trajectory.date, close, at),
+        oracle=reference.state_at(state, trajectory.instrument, trajectory.date, close, at),
     )
+
+
+def small_data_set(folder: Path, names: tuple[str, ...], test_days: int) -> Path:
+    """A reference data set with a day to train, a day to validate and some to test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference, "NAMES", names)
+        patch.setattr(reference, "TRAINING_DAYS", 1)
+        patch.setattr(reference, "VALIDATION_DAYS", 1)
+        folder.mkdir()
+        reference.build(folder, days=2 + test_days)
+    return folder

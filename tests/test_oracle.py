@@ -9,23 +9,16 @@ from typing import Any, ClassVar
 import pytest
 
 from marsbench import results, runner
-from marsbench.data import reference
 from marsbench.data.reference_market.state import Snapshot
 from marsbench.generators.bootstrap import Bootstrap
 from marsbench.simulation.contracts import Session, Start
+from reference import small_data_set
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference data set of one instrument with 1 + 1 + 2 days."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference, "NAMES", ("REF-B",))
-        patch.setattr(reference, "TRAINING_DAYS", 1)
-        patch.setattr(reference, "VALIDATION_DAYS", 1)
-        folder = tmp_path_factory.mktemp("data") / "small"
-        folder.mkdir()
-        reference.build(folder, days=4)
-    return folder
+    return small_data_set(tmp_path_factory.mktemp("data") / "small", ("REF-B",), 2)
 
 
 class Curious(Bootstrap):

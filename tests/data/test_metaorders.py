@@ -10,21 +10,15 @@ import pandas as pd
 import pytest
 
 from marsbench.cli import main
-from marsbench.data import metaorders, reference
+from marsbench.data import metaorders
 from marsbench.data.catalogue import open_dataset
+from reference import small_data_set
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference data set of one instrument with 1 + 1 + 1 days."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference, "NAMES", ("REF-B",))
-        patch.setattr(reference, "TRAINING_DAYS", 1)
-        patch.setattr(reference, "VALIDATION_DAYS", 1)
-        folder = tmp_path_factory.mktemp("data") / "small"
-        folder.mkdir()
-        reference.build(folder, days=3)
-    return folder
+    return small_data_set(tmp_path_factory.mktemp("data") / "small", ("REF-B",), 1)
 
 
 def test_a_split_holds_the_metaorders_of_its_days(small: Path) -> None:

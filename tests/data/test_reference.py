@@ -18,7 +18,7 @@ from marsbench.data.reference_market.state import HEAPS, Hidden, shared_table
 from marsbench.market.orders import AUCTION, Reason
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, SSE_A_SHARE, clock
-from reference import days
+from reference import days, small_data_set
 
 HASHES = {
     "REF-A": ["acfded9d265e7d3b", "6dcb923e38a21e37"],
@@ -140,14 +140,7 @@ def test_growing_the_heaps_loses_nothing() -> None:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference data set of two instruments with 1 + 1 + 2 days."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reference, "NAMES", ("REF-A", "REF-B"))
-        patch.setattr(reference, "TRAINING_DAYS", 1)
-        patch.setattr(reference, "VALIDATION_DAYS", 1)
-        folder = tmp_path_factory.mktemp("data") / "reference-v1-days4"
-        folder.mkdir()
-        reference.build(folder, days=4)
-    return folder
+    return small_data_set(tmp_path_factory.mktemp("data") / "reference-v1-days4", ("REF-A", "REF-B"), 2)
 
 
 def test_a_built_data_set_knows_its_splits_its_truth_and_its_metaorders(small: Path) -> None:
