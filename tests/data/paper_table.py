@@ -119,6 +119,10 @@ class _Day:
     def modify(self, order_id: int, price: int, size: int) -> None:
         """As an exchange does it: smaller keeps its place, anything else goes to the back and may trade."""
         side, was, left = self.exchange.live[order_id]
+        if self.exchange.prices(1 - side) and self.crosses(side, price):
+            price = self.exchange.prices(1 - side)[0] + (1 if side == ASK else -1)  # stays passive
+        if (price, size) == (was, left):
+            return  # nothing is modified
         if price == was and size < left:
             self.exchange.take(order_id, left - size)
             self.row("M", order_id, side, price, size)
@@ -126,8 +130,6 @@ class _Day:
             return
         self.exchange.take(order_id, left)
         self.message(3, order_id, left, was, side)
-        if self.exchange.prices(1 - side) and self.crosses(side, price):
-            price = self.exchange.prices(1 - side)[0] + (1 if side == ASK else -1)  # stays passive
         self.exchange.live[order_id] = [side, price, size]
         self.row("M", order_id, side, price, size)
         self.lobster_id[order_id] = self.next_id
