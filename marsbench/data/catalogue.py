@@ -110,7 +110,7 @@ def list_datasets() -> list[DatasetInfo]:
 
 
 def _kind(folder_name: str) -> str:
-    """Embedded data sets of another length lie in folders of their own, ``reference-v1-days250``."""
+    """Embedded data sets of another length lie in folders of their own, ``reference-v2-days250``."""
     return "embedded" if re.match(rf"({'|'.join(OPTIONS)})-v\d+-", folder_name) else "converted"
 
 

@@ -24,7 +24,7 @@ from marsbench.market.rules import clock_text
 from marsbench.market.trajectory import Trajectory
 from marsbench.progress import bar
 
-VERSION = 1
+VERSION = 2
 DAYS = 110
 TRAINING_DAYS, VALIDATION_DAYS = 60, 10
 """The first days train, the next validate, all others test."""

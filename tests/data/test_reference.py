@@ -24,10 +24,10 @@ HASHES = {
     "REF-A": ["acfded9d265e7d3b", "6dcb923e38a21e37"],
     "REF-B": ["f10c89114b24222a", "d58669377fbe90ff"],
     "REF-C": ["efbef13dd70a3d9d", "7fddb1389c1b7f29"],
-    "REF-D": ["184e456131cba30e", "6d68d44e5f8bc055"],
+    "REF-D": ["8486ef399ad8341d", "13626d2c00efb4f9"],
     "REF-E": ["488dd2949fc9b0fa", "5447fbef429112c0"],
 }
-"""Content of the first two days of version 1: whoever changes the market raises ``reference.VERSION``."""
+"""Content of the first two days of version 2: whoever changes the market raises ``reference.VERSION``."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,7 +140,7 @@ def test_growing_the_heaps_loses_nothing() -> None:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference data set of two instruments with 1 + 1 + 2 days."""
-    return small_data_set(tmp_path_factory.mktemp("data") / "reference-v1-days4", ("REF-A", "REF-B"), 2)
+    return small_data_set(tmp_path_factory.mktemp("data") / "reference-v2-days4", ("REF-A", "REF-B"), 2)
 
 
 def test_a_built_data_set_knows_its_splits_its_truth_and_its_metaorders(small: Path) -> None:
@@ -180,7 +180,7 @@ def test_days_are_split_in_order_and_a_data_set_without_test_is_refused(tmp_path
 def test_another_length_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MARSBENCH_DATA_HOME", str(tmp_path))
     assert catalogue._parse("reference,days=250") == ("reference", {"days": 250})
-    assert catalogue._embedded_folder("reference", {"days": 250}).name == "reference-v1-days250"
+    assert catalogue._embedded_folder("reference", {"days": 250}).name == "reference-v2-days250"
     for wrong in ("reference,days=x", "reference,weeks=3", "zi-market,days=3", "reference,days"):
         with pytest.raises(ValueError, match="is no option"):
             open_dataset(wrong)
@@ -205,8 +205,8 @@ def test_hidden_state_that_was_changed_or_made_by_another_version_is_refused(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day = open_dataset(small).split("test")[0]
-    monkeypatch.setattr(reference, "VERSION", 2)
-    with pytest.raises(ValueError, match="made by version 1 of the market, this is 2"):
+    monkeypatch.setattr(reference, "VERSION", 3)
+    with pytest.raises(ValueError, match="made by version 2 of the market, this is 3"):
         open_dataset(small).truth(day.instrument, day.date, clock("10:00"))
     monkeypatch.undo()
     copy = tmp_path / "copy"

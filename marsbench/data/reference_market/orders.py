@@ -51,7 +51,9 @@ def near_limit(s, p, c, index, bid, ask):
     s.kind, s.size, s.flags, s.id, s.group = (1 if buys else 0), lots(p, u_size) * LOT, 0, 0, NEAR
     if spread > 1 and u_in < p.inside_share * min(1.0, (spread - 1) / p.wide_spread):
         step = 1
-        if u_how >= 0.5:
+        if u_how >= 1.0 - p.closing_share:
+            step = spread - 1
+        elif u_how >= 0.5:
             step = 1 + np.int64(u_step * (spread - 1))
         elif p.wide_spread > 8.0:
             step = 1 + np.int64(min(-log(u_step) * p.wide_spread / 8.0, spread - 2.0))

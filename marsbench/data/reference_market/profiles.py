@@ -47,6 +47,8 @@ class Profile:
     """Largest share of limit orders placed inside the spread ..."""
     wide_spread: float
     """... reached where the spread is this wide; also the scale of the response of limit orders to it."""
+    closing_share: float
+    """Share of them that leave a spread of one tick; the others lie anywhere inside."""
     touch_share: float
     """Share of the remaining limit orders that join the best price."""
     distance_scale: float
@@ -84,40 +86,40 @@ PROFILES: dict[str, Profile] = {
     "REF-A": Profile(
         price_ticks=5000, speed=0.86, limit_rate=105, patient_rate=6, noise_rate=30, near_cancel_rate=2,
         patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=30, largest_lots=15_000, daily_lots=130_000,
-        size_scale=2.5, size_exponent=1.4, size_cap=500, inside_share=0.25, wide_spread=2, touch_share=0.4,
-        distance_scale=2.4, distance_exponent=0.6, distance_cap=475, near_distance=8, book_width=150,
+        size_scale=2.5, size_exponent=1.4, size_cap=500, inside_share=0.25, wide_spread=2, closing_share=0.0,
+        touch_share=0.4, distance_scale=2.4, distance_exponent=0.6, distance_cap=475, near_distance=8, book_width=150,
         touch_taker_share=0.8, walk=6, minute_ticks=4.6, fundamental_daily=0.0121, repeat_share=0.45,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=40,
     ),
     "REF-B": Profile(
         price_ticks=2500, speed=0.896, limit_rate=132, patient_rate=6, noise_rate=22, near_cancel_rate=1.4,
         patient_cancel_rate=1 / 90, metaorders=300, smallest_lots=60, largest_lots=30_000, daily_lots=90_000,
-        size_scale=6, size_exponent=1.4, size_cap=800, inside_share=0.5, wide_spread=1.5, touch_share=0.4,
-        distance_scale=1.95, distance_exponent=0.6, distance_cap=238, near_distance=8, book_width=80,
+        size_scale=6, size_exponent=1.4, size_cap=800, inside_share=0.5, wide_spread=1.5, closing_share=0.0,
+        touch_share=0.4, distance_scale=1.95, distance_exponent=0.6, distance_cap=238, near_distance=8, book_width=80,
         touch_taker_share=0.8, walk=6, minute_ticks=2.2, fundamental_daily=0.0066, repeat_share=0.45,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=20,
     ),
     "REF-C": Profile(
         price_ticks=12_000, speed=0.728, limit_rate=132, patient_rate=6, noise_rate=30, near_cancel_rate=1.8,
         patient_cancel_rate=1 / 90, metaorders=620, smallest_lots=16, largest_lots=8000, daily_lots=65_000,
-        size_scale=1.2, size_exponent=1.5, size_cap=500, inside_share=0.4, wide_spread=3, touch_share=0.4,
-        distance_scale=5.2, distance_exponent=0.6, distance_cap=1140, near_distance=16, book_width=300,
+        size_scale=1.2, size_exponent=1.5, size_cap=500, inside_share=0.4, wide_spread=3, closing_share=0.0,
+        touch_share=0.4, distance_scale=5.2, distance_exponent=0.6, distance_cap=1140, near_distance=16, book_width=300,
         touch_taker_share=0.8, walk=12, minute_ticks=9, fundamental_daily=0.00662, repeat_share=0.2,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=60,
     ),
     "REF-D": Profile(
         price_ticks=180_000, speed=0.88, limit_rate=102, patient_rate=11, noise_rate=30, near_cancel_rate=2.5,
         patient_cancel_rate=1 / 90, metaorders=600, smallest_lots=8, largest_lots=4000, daily_lots=25_000,
-        size_scale=0.6, size_exponent=1.5, size_cap=200, inside_share=0.24, wide_spread=60, touch_share=0.4,
-        distance_scale=34, distance_exponent=0.55, distance_cap=17_100, near_distance=300, book_width=3500,
-        touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00776, repeat_share=0.2,
+        size_scale=0.6, size_exponent=1.5, size_cap=200, inside_share=0.245, wide_spread=60, closing_share=0.14,
+        touch_share=0.4, distance_scale=34, distance_exponent=0.55, distance_cap=17_100, near_distance=300,
+        book_width=3500, touch_taker_share=0.6, walk=120, minute_ticks=110, fundamental_daily=0.00776, repeat_share=0.2,
         touch_loyalty=0.4, round_hundreds=0.55, round_tens=0.35, auction_orders=1300, auction_width=800,
     ),
     "REF-E": Profile(
         price_ticks=3500, speed=0.84, limit_rate=132, patient_rate=6, noise_rate=30, near_cancel_rate=1.7,
         patient_cancel_rate=1 / 90, metaorders=500, smallest_lots=40, largest_lots=20_000, daily_lots=160_000,
-        size_scale=3.5, size_exponent=1.4, size_cap=500, inside_share=0.5, wide_spread=2, touch_share=0.4,
-        distance_scale=2.6, distance_exponent=0.6, distance_cap=332, near_distance=8, book_width=150,
+        size_scale=3.5, size_exponent=1.4, size_cap=500, inside_share=0.5, wide_spread=2, closing_share=0.0,
+        touch_share=0.4, distance_scale=2.6, distance_exponent=0.6, distance_cap=332, near_distance=8, book_width=150,
         touch_taker_share=0.8, walk=6, minute_ticks=3.6, fundamental_daily=0.0113, repeat_share=0.3,
         touch_loyalty=0.4, round_hundreds=0.0, round_tens=0.0, auction_orders=900, auction_width=30,
     ),
