@@ -13,7 +13,9 @@ from marsbench.data.catalogue import list_datasets, open_dataset
 from marsbench.data.dataset import SPLITS, Dataset
 from marsbench.description import ALL, BLOCK_DAYS, PRICE_MINUTES, TAIL_EDGES, Description, Number, stored
 from marsbench.stats import session_facts as facts
+from marsbench.stats import verdicts
 from marsbench.stats.bootstrap import RESAMPLES, cluster_interval, ratio_interval
+from marsbench.stats.fact_pools import FactPools
 from marsbench.stats.impact import binned, decay, fit_power_law
 from marsbench.stats.metaorders import PATH, DayImpacts, Impacts, checked, day_impacts, join_impacts
 from marsbench.stats.microstructure import CURVES, SCALARS, Microstructure, microstructure, sign_exponent
@@ -94,7 +96,7 @@ def describe(
     whole = sessions(series)
     groups = {ALL: list(range(len(chosen)))}
     groups |= {name: [i for i, d in enumerate(chosen) if d[0] == name] for name in whole.names}
-    measured = _facts(whole, seed, resamples)
+    measured = _facts(whole)
     made = Description(
         name=dataset.name,
         version=dataset.version,
@@ -180,25 +182,26 @@ def _mean_curves(days: Sequence[Microstructure]) -> dict[str, list[float | None]
     return out
 
 
-def _facts(whole: Sessions, seed: int, resamples: int) -> dict[str, dict[str, list[Any]]]:
-    rows = [row for fact in facts.FACTS for row in fact.rows] + list(facts.SIGNATURE_ROWS)
+def _facts(whole: Sessions) -> dict[str, dict[str, list[Any]]]:
+    regions = {r.key: r.absent if f.expected_absent else r.present for f in facts.FACTS for r in f.rows}
+    regions |= {row.key: row.present for row in facts.SIGNATURE_ROWS}
+    minutes = whole.windows.returns.shape[-1]
     parts = {ALL: whole} | {name: whole.of(i) for i, name in enumerate(whole.names)}
     out: dict[str, dict[str, list[Any]]] = {}
     for name, part in parts.items():
         if name != ALL and len(whole.names) == 1:
             out[name] = out[ALL]
             continue
-        found = facts.session_facts(part, seed=seed, resamples=resamples)
-        out[name] = {
-            row.key: [*found[row.key].summary(), found[row.key].verdict(row.region) if row.region else None]
-            for row in rows
-        }
-        out[name] |= {f"fact_{f.number}": [None, None, None, facts.fact_verdict(f, found)] for f in facts.FACTS}
+        found = facts.session_facts(part)
+        out[name] = {k: [*found[k].summary(), found[k].verdict(r) if r else None] for k, r in regions.items()}
+        for form, suffix in ((verdicts.STRICT, ""), (verdicts.PAPER, "_paper")):
+            judged = verdicts.judge(facts.FACTS, found, minutes=minutes, form=form)
+            out[name] |= {f"fact_{f.number}{suffix}": [None, None, None, judged[f.key].verdict] for f in facts.FACTS}
     return out
 
 
 def _lines(whole: Sessions, seed: int, resamples: int) -> dict[str, dict[str, list[float | None]]]:
-    pools = facts.pools(whole, garch=False)
+    pools = FactPools(whole.windows, whole.mid_returns)
     rng = np.random.default_rng(seed)
     starts = {"volume_d": 0, "timescales_d": -10}
     out: dict[str, dict[str, list[float | None]]] = {}
@@ -239,7 +242,7 @@ def _impact_of(part: Impacts, seed: int, resamples: int) -> dict[str, Any]:
         "decades": law.decades if law else None,
         "aic_less_linear": law.aic_less_linear if law else None,
         "aic_less_logarithm": law.aic_less_logarithm if law else None,
-        "verdict": law.verdict if law else facts.INCONCLUSIVE,
+        "verdict": law.verdict if law else verdicts.INCONCLUSIVE,
         "bins": {k: v.tolist() for k, v in binned(part).items()},
         "path": {
             "x": list(PATH),

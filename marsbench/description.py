@@ -21,7 +21,7 @@ from marsbench.files import pretty, rounded, write_atomic
 Number = list[float | None]
 """Value, and the ends of its 95% interval."""
 
-FORMAT = 1
+FORMAT = 2
 ALL = "all instruments"
 """Stands for the mean over instruments."""
 BLOCK_DAYS = 50

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marsbench.stats.session_facts import FAILS, HOLDS, INCONCLUSIVE, Estimate
+from marsbench.stats.verdicts import FAILS, HOLDS, INCONCLUSIVE, interval_verdict
 
 _INF = float("inf")
 SIGN_EXPONENTS = (0.4, 0.6)
@@ -109,8 +109,8 @@ def judged(values: Sequence[Any], region: tuple[float, float] | None) -> str:
     """Verdict of a value and its interval on a region; a value that is missing is inconclusive."""
     if region is None:
         return ""
-    value, low, high = (np.asarray(np.nan if v is None else v, float) for v in values[:3])
-    return Estimate(value, low, high, None).verdict(region)
+    low, high = (np.asarray(np.nan if v is None else v, float) for v in values[1:3])
+    return interval_verdict(low, high, (region,))
 
 
 def worst(verdicts: Sequence[str | None]) -> str:

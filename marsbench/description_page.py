@@ -15,9 +15,9 @@ from marsbench.description_figures import draw
 from marsbench.description_tables import Cell, Table, headline, tables
 from marsbench.figures import png
 from marsbench.files import file_safe, write_atomic
-from marsbench.stats.session_facts import ABSENT, FAILS, HOLDS, INCONCLUSIVE
+from marsbench.stats.verdicts import FAILS, HOLDS, INCONCLUSIVE
 
-MARKS = {HOLDS: "✓", ABSENT: "✓", FAILS: "✗", INCONCLUSIVE: "?"}
+MARKS = {HOLDS: "✓", FAILS: "✗", INCONCLUSIVE: "?"}
 LEGEND = "✓ within its criterion, ✗ outside, ? too wide an interval to tell, or none. In brackets: 95% intervals."
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from marsbench.description import ALL, BLOCK_DAYS, Description
 from marsbench.description_criteria import QUANTITIES, SIGN_EXPONENTS, STABLE, STAYING, Quantity, judged, worst
 from marsbench.stats import session_facts as facts
-from marsbench.stats.session_facts import ABSENT, FAILS, HOLDS, INCONCLUSIVE
+from marsbench.stats.verdicts import ABSENT, FAILS, HOLDS, INCONCLUSIVE, PRESENT, Property
 
 NOT_APPLICABLE = "not applicable"
 
@@ -23,7 +23,7 @@ class Cell:
     text: str
     interval: str = ""
     verdict: str = ""
-    """``holds``, ``absent``, ``fails``, ``inconclusive``, or nothing."""
+    """``holds``, ``fails``, ``inconclusive``, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,11 @@ def fact_table(found: Description, besides: Sequence[Description]) -> Table:
     """One line for each criterion, with the verdict of all instruments together and of each."""
     names = _names(found)
     lines = [
-        Line(
-            f"{f.number} {f.title}", (Cell(f.criterion), *(_word(found.facts[n][f"fact_{f.number}"][3]) for n in names))
-        )
+        Line(f"{f.number} {f.title}", (Cell(f.criterion), *(_fact_word(f, found.facts[n]) for n in names)))
         for f in facts.FACTS
     ]
-    ratios = [row.key for row in facts.SIGNATURE_ROWS if row.region]
-    low, high = next(row.region for row in facts.SIGNATURE_ROWS if row.region)
+    ratios = [row.key for row in facts.SIGNATURE_ROWS if row.present]
+    ((low, high),) = next(row.present for row in facts.SIGNATURE_ROWS if row.present)
     lines.append(
         Line("Flat signature plot", (
             Cell(f"variance ratio of the mid {low:g} to {high:g} at 5, 20 and 60 minutes"),
@@ -112,8 +110,10 @@ def fact_table(found: Description, besides: Sequence[Description]) -> Table:
         *(Cell(resemblance(found, besides, n)) for n in names),
     )))  # fmt: skip
     note = (
-        "A criterion is a region. It holds when the whole 95% interval lies inside, fails when the interval lies "
-        "wholly outside, and is inconclusive otherwise, for want of days."
+        "A fact is present when every number of its strict form lies beyond its margin (Holm's correction over the "
+        "eleven, and the whole 95% interval), absent when one is shown to lie on the other side, and inconclusive "
+        "otherwise, for want of days; the verdict in the paper's form stands beside it where it is another. The other "
+        "criteria are regions: they hold when the whole 95% interval lies inside, and fail when it lies outside."
     )
     return Table("verdicts", "Verdicts", note, ("", "criterion", *names), tuple(lines))
 
@@ -139,6 +139,14 @@ def _word(verdict: str) -> Cell:
     return Cell(verdict, verdict=verdict)
 
 
+def _fact_word(fact: Property, measured: Mapping[str, Sequence[Any]]) -> Cell:
+    """The strict verdict, green where the paper finds the same, and that of the paper's form where it is another."""
+    strict, paper = (str(measured[key][3]) for key in (f"fact_{fact.number}", f"fact_{fact.number}_paper"))
+    expected = ABSENT if fact.expected_absent else PRESENT
+    mark = INCONCLUSIVE if strict == INCONCLUSIVE else HOLDS if strict == expected else FAILS
+    return Cell(strict if strict == paper else f"{strict} (paper's form: {paper})", verdict=mark)
+
+
 def number_table(found: Description, besides: Sequence[Description]) -> Table:
     """The numbers behind the facts."""
     names = _names(found)
@@ -154,8 +162,8 @@ def number_table(found: Description, besides: Sequence[Description]) -> Table:
     note = (
         "One-minute log returns of the last price over whole days, days pooled within an instrument, averaged over "
         f"instruments. d: divided by the root mean square of the time of day, in buckets of {found.seasonal_minutes} "
-        "minutes, other days only. Resampled are instrument-days. One real day is one draw: its numbers carry no "
-        "interval and scatter widely."
+        "minutes, other days only. The intervals are over instrument-days. One real day is one draw: its numbers carry "
+        "no interval and scatter widely."
     )
     return Table("facts", "Stylized facts on whole days", note, ("", *names, *(b.name for b in besides)), tuple(lines))
 
@@ -280,7 +288,6 @@ def stability_table(found: Description) -> Table:
 
 
 def headline(found: Description) -> str:
-    """How many of the eleven facts hold, are absent as they should be, fail, or are inconclusive."""
+    """How many of the eleven facts are present, absent, or inconclusive."""
     verdicts = [found.facts[ALL][f"fact_{f.number}"][3] for f in facts.FACTS]
-    words = {HOLDS: "hold", ABSENT: "absent as expected", FAILS: "fail", INCONCLUSIVE: "inconclusive"}
-    return ", ".join(f"{verdicts.count(v)} {word}" for v, word in words.items() if v in verdicts)
+    return ", ".join(f"{verdicts.count(v)} {v}" for v in (PRESENT, ABSENT, INCONCLUSIVE) if v in verdicts)

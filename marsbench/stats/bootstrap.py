@@ -59,6 +59,20 @@ def deletion_weights(clusters: int, rng: np.random.Generator | None = None) -> F
     return np.asarray(label[None, :] != np.arange(groups)[:, None], np.float64)
 
 
+def jackknife_error(full: Floats, deleted: Floats) -> tuple[Floats, Floats]:
+    """Standard error of a statistic and its degrees of freedom, from a delete-group jackknife, each ``[...]``.
+
+    Groups without which the statistic does not exist are left out; NaN where fewer than half are left.
+    """
+    ok = np.isfinite(deleted)
+    n = ok.sum(axis=0)
+    mean = np.where(ok, deleted, 0).sum(axis=0) / np.maximum(n, 1)
+    squares = (np.where(ok, deleted - mean, 0) ** 2).sum(axis=0)
+    enough = (n >= max(2, len(deleted) // 2)) & np.isfinite(full)
+    error = np.where(enough, np.sqrt((n - 1) / np.maximum(n, 1) * squares), np.nan)
+    return error, np.where(enough, n - 1.0, np.nan)
+
+
 def jackknife_interval(full: Floats, deleted: Floats, *, level: float = 0.95, what: str = "clusters") -> Interval:
     """Student t interval over the pseudo-values ``G full - (G - 1) deleted[g]`` of a delete-group jackknife.
 
@@ -71,12 +85,8 @@ def jackknife_interval(full: Floats, deleted: Floats, *, level: float = 0.95, wh
     """
     full, deleted = np.asarray(full, np.float64), np.asarray(deleted, np.float64)
     groups = len(deleted)
-    ok = np.isfinite(deleted)
-    n = ok.sum(axis=0)
-    mean = np.where(ok, deleted, 0).sum(axis=0) / np.maximum(n, 1)
-    squares = (np.where(ok, deleted - mean, 0) ** 2).sum(axis=0)
-    error = np.sqrt((n - 1) / np.maximum(n, 1) * squares)
-    half = np.where(n >= max(2, groups // 2), stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * error, np.nan)
+    error, dof = jackknife_error(full, deleted)
+    half = stats.t.ppf((1 + level) / 2, np.maximum(dof, 1)) * error
     method = f"delete-one jackknife t interval, {groups} {what}"
     return Interval(full - half, full + half, method, groups)
 

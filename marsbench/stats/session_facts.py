@@ -1,112 +1,69 @@
-"""The eleven stylized facts on whole trading days: one number each, its interval, and whether it holds.
+"""The eleven stylized facts as properties with verdicts: their numbers, margins, and the two forms of each.
 
-Full sessions carry what 25-minute windows cannot: long lags, long periods, the time of day. Curves are
-those of ``marsbench.stats.facts`` (days pooled within an instrument, averaged over instruments). "d" marks
-returns and volume divided by the root mean square of their time of day. Resampled are instrument-days.
-
-A criterion is a region: a number meets it when its whole 95% interval lies inside, misses it when the
-interval lies wholly outside, and is inconclusive otherwise. That is an equivalence test where the region
-is a band around zero, and a one-sided test where it is a half line.
-
-Known failure: the pattern of the time of day is estimated, and neighbouring minutes share the error, so
-deseasonalised iid returns cluster a little (heavy-tailed ones more). Fact 6 is therefore judged net of
-days shuffled minute by minute, which share the error; the deseasonalised kurtosis of fact 7 is a little too high.
+Curves are those of ``marsbench.stats.facts`` (windows pooled within an instrument, averaged over
+instruments). The paper's form is what appendix I of MarS looks at. The strict form adds what keeps a property
+from being manufactured: the time of day taken off ("d"), shuffles, windows that keep their own volatility,
+winsorised moments. Long windows (whole sessions) carry what 25-minute windows cannot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.stats import tails
-from marsbench.stats.bootstrap import RESAMPLES, cluster_interval
 from marsbench.stats.clustering import power_law_against_exponential, power_law_exponent
-from marsbench.stats.facts import CURVES, absolute_pool
-from marsbench.stats.nulls import shuffle_over_days
+from marsbench.stats.fact_pools import FactPools
 from marsbench.stats.pooling import Pool
-from marsbench.stats.sessions import Sessions, about_an_hour, deseasonalised, sliced
-from marsbench.stats.signature import variance_ratio, variance_sums
+from marsbench.stats.sessions import Sessions
 from marsbench.stats.timescales import asymmetry
-from marsbench.stats.windows import Windows
+from marsbench.stats.verdicts import PAPER, STRICT, Estimate, Property, Region, Row, jackknife
 
 Floats = NDArray[np.float64]
 
-HOLDS, ABSENT, FAILS, INCONCLUSIVE = "holds", "absent", "fails", "inconclusive"
-
-LONG_LAGS = tuple(range(1, 101))
 FIT_LAGS = tuple(int(k) for k in np.unique(np.round(np.geomspace(1, 100, 30))))
 """Lags through which the decay of |r| is fitted: equal weight for every stretch of the logarithm."""
-SIGNATURE = tuple(range(1, 61))
-WINDOW_MINUTES = 25
-SHUFFLES = 8
-"""Different shuffles behind a null."""
+LONG = 200
+"""Minutes of a window that is nearly a session: shorter ones carry neither lags of 100 nor counts by the hour."""
 BOUND = 0.05
 """A correlation below this is none (fact 1)."""
-LEVERAGE_BOUND = 0.03
-"""A mean correlation of r and later |r| below this is no leverage: GJR returns of stocks show more."""
+KURTOSIS = 0.25
+"""A winsorised excess kurtosis below this is a Gaussian's."""
 SKEW_BOUND = 0.3
-"""A skewness below this is no gain/loss asymmetry: heavy tails alone throw it by a tenth or two."""
+"""A winsorised skewness below this is no gain/loss asymmetry."""
+FANO = 1.2
+"""A variance of counts less than so many means is a Poisson process's."""
+CLUSTERING = 0.01
+"""A mean correlation of |r| and later |r| below this is no clustering."""
+LEVERAGE = 0.015
+"""A mean correlation of r and later |r| above minus this is no leverage: GJR returns of stocks show -.04."""
+VOLUME = 0.02
+"""A correlation of volume and |r| below this is none."""
+TIMESCALES = 0.005
+"""A mean difference above minus this is no asymmetry."""
 
 _INF = float("inf")
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number (or several that share a criterion) with its 95% interval; NaN where there is none."""
-
-    value: Floats
-    low: Floats
-    high: Floats
-    method: str | None
-    """How the interval was made; None where there is none."""
-
-    def verdict(self, region: tuple[float, float]) -> str:
-        """``HOLDS``, ``FAILS`` or ``INCONCLUSIVE``; all of several numbers must meet the region."""
-        low, high = np.atleast_1d(self.low), np.atleast_1d(self.high)
-        if not np.isfinite(low + high).all():
-            return INCONCLUSIVE
-        if ((low > region[0]) & (high < region[1])).all():
-            return HOLDS
-        return FAILS if ((high <= region[0]) | (low >= region[1])).any() else INCONCLUSIVE
-
-    def summary(self) -> tuple[float, float, float]:
-        """Value, low and high; of several numbers the value largest in size, and the hull of the intervals."""
-        value = np.atleast_1d(self.value)
-        worst = value[np.nanargmax(np.abs(value))] if np.isfinite(value).any() else np.nan
-        return float(worst), float(np.min(self.low)), float(np.max(self.high))
+def _above(bound: float) -> Region:
+    return ((bound, _INF),)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One printed number of a fact."""
-
-    key: str
-    label: str
-    curve: str
-    """Name of the pool it is taken from (``pools``); two, joined by " - ", are a difference."""
-    statistic: Callable[[Floats], Floats]
-    region: tuple[float, float] | None = None
-    """What its interval has to lie inside; None for a number that is only printed."""
-    decides: bool = True
-    """Whether the verdict of the fact depends on it."""
+def _below(bound: float) -> Region:
+    return ((-_INF, bound),)
 
 
-@dataclass(frozen=True)
-class SessionFact:
-    """A fact, its criterion in words, and its numbers."""
-
-    number: int
-    title: str
-    criterion: str
-    rows: tuple[Row, ...]
-    expected_absent: bool = False
+def _band(bound: float) -> Region:
+    return ((-bound, bound),)
 
 
-def _at(*index: int) -> Callable[[Floats], Floats]:
-    return lambda c: c[..., list(index)] if len(index) > 1 else c[..., index[0]]
+def _beyond(low: float, high: float) -> Region:
+    return ((-_INF, low), (high, _INF))
+
+
+def _at(index: int) -> Callable[[Floats], Floats]:
+    return lambda c: c[..., index]
 
 
 def _mean(first: int, last: int) -> Callable[[Floats], Floats]:
@@ -129,173 +86,138 @@ def _fall(curve: Floats) -> Floats:
     return np.asarray(curve[..., 0] - curve[..., 19])
 
 
+def _winsorised_fall(curve: Floats) -> Floats:
+    """One minute less the mean of 10 to 20 minutes (``WINSORISED_PERIODS``)."""
+    return np.asarray(curve[..., 0] - curve[..., 1:].mean(axis=-1))
+
+
 def _delta(curve: Floats) -> Floats:
     return np.asarray(asymmetry(curve, tuple(range(-10, 11)), tuple(range(5, 11))).mean(axis=-1))
 
 
-_POSITIVE, _NEGATIVE = (0.0, _INF), (-_INF, 0.0)
+_P, _S, _BOTH = (PAPER,), (STRICT,), (PAPER, STRICT)
 
-FACTS: tuple[SessionFact, ...] = (
-    SessionFact(1, "Absence of autocorrelations", f"|correlation| < {BOUND} at lags 2-10", (
-        Row("acf_2_10", "largest correlation, lags 2-10", "acf", lambda c: c[..., 1:10], (-BOUND, BOUND)),
+FACTS: tuple[Property, ...] = (
+    Property(1, "01_absence_of_autocorrelation", "Absence of autocorrelations", f"|correlation| < {BOUND}, lags 2-10 "
+             "(2-5 within 25 minutes)", (
+        Row("acf_2_10", "largest correlation, lags 2-10", "acf", lambda c: c[..., 1:10], _band(BOUND),
+            _beyond(-BOUND, BOUND), _P),
+        Row("acf_long", "the same, whole sessions", "acf", lambda c: c[..., 1:10], _band(BOUND),
+            _beyond(-BOUND, BOUND), _S, LONG),
+        Row("acf_within", "within 25 minutes less shuffle, lags 2-5, d", "acf_within", lambda c: c[..., 1:5],
+            _band(BOUND), _beyond(-BOUND, BOUND), _S),
         Row("acf_1", "correlation at lag 1", "acf", _at(0)),
         Row("acf_mid_1", "correlation at lag 1, mid price", "acf_mid", _at(0)),
-    )),
-    SessionFact(2, "Heavy tails", "excess kurtosis > 0 and Hill's alpha in (2, 5)", (
-        Row("kurtosis_1", "excess kurtosis, 1 minute", "kurtosis", _at(0), _POSITIVE),
-        Row("hill", "Hill's alpha, 2.5%, both tails", "tails", _alpha, (2.0, 5.0)),
-    )),
-    SessionFact(3, "Gain/loss asymmetry", f"absent: |skewness| < {SKEW_BOUND}", (
-        Row("skewness", "skewness, 1 minute", "skewness", _at(0), (-SKEW_BOUND, SKEW_BOUND)),
-    ), expected_absent=True),
-    SessionFact(4, "Aggregational Gaussianity", "kurtosis at 1 minute > at 20 minutes", (
-        Row("kurtosis_fall", "excess kurtosis, 1 less 20 minutes", "kurtosis", _fall, _POSITIVE),
+    ), "acf_2_10", 0.05),
+    Property(2, "02_heavy_tails", "Heavy tails", f"winsorised kurtosis > {KURTOSIS}, also within 25 minutes; "
+             "Hill's alpha in (2, 5)", (
+        Row("kurtosis_1", "excess kurtosis, 1 minute", "kurtosis", _at(0), _above(0), _below(KURTOSIS), _P),
+        Row("winsorised_1", "the same, winsorised", "winsorised", _at(0), _above(KURTOSIS), _below(KURTOSIS), _S),
+        Row("kurtosis_within", "excess kurtosis within 25 minutes, d", "kurtosis_within", _at(0), _above(0.1),
+            _below(0.1), _S),
+        Row("hill", "Hill's alpha, 2.5%, both tails", "tails", _alpha, ((2.0, 5.0),), _beyond(2.0, 5.0), _S),
+    ), "winsorised_1", 1.0),
+    Property(3, "03_gain_loss_asymmetry", "Gain/loss asymmetry", f"winsorised skewness beyond {SKEW_BOUND}", (
+        Row("skewness", "skewness, 1 minute", "skewness", _at(0), _beyond(-SKEW_BOUND, SKEW_BOUND),
+            _band(SKEW_BOUND), _P),
+        Row("winsorised_skewness", "the same, winsorised", "winsorised_skewness", _at(0),
+            _beyond(-SKEW_BOUND, SKEW_BOUND), _band(SKEW_BOUND), _S),
+    ), "winsorised_skewness", 0.2, expected_absent=True),
+    Property(4, "04_aggregational_gaussianity", "Aggregational Gaussianity", "winsorised kurtosis d at 1 minute above "
+             "that at 10-20 minutes", (
+        Row("kurtosis_fall", "excess kurtosis, 1 less 20 minutes", "kurtosis", _fall, _above(0), _below(KURTOSIS), _P),
+        Row("winsorised_fall_d", "winsorised and d, 1 less mean of 10-20 minutes", "winsorised_d", _winsorised_fall,
+            _above(0), _below(KURTOSIS), _S),
         Row("kurtosis_5", "excess kurtosis, 5 minutes", "kurtosis", _at(4)),
         Row("kurtosis_20", "excess kurtosis, 20 minutes", "kurtosis", _at(19)),
-    )),
-    SessionFact(5, "Intermittency", "Fano factor of extremes per hour > 1, also deseasonalised", (
-        Row("fano", "Fano factor", "fano", _at(0), (1.0, _INF)),
-        Row("fano_d", "Fano factor, d", "fano_d", _at(0), (1.0, _INF)),
-    )),
-    SessionFact(6, "Volatility clustering", "autocorrelation of |r| > 0, also d, also within 25 minutes", (
-        Row("absolute", "mean correlation of |r|, lags 1-20", "absolute", _mean(0, 19), _POSITIVE),
+    ), "winsorised_fall_d", 1.0),
+    Property(5, "05_intermittency", "Intermittency", f"Fano factor of extremes per hour > {FANO}, raw and d", (
+        Row("fano", "Fano factor", "fano", _at(0), _above(FANO), _below(FANO), _BOTH, LONG),
+        Row("fano_d", "Fano factor, d", "fano_d", _at(0), _above(FANO), _below(FANO), _S, LONG),
+    ), "fano_d", 0.5),
+    Property(6, "06_volatility_clustering", "Volatility clustering", f"correlation of |r| > {CLUSTERING}, d less "
+             "shuffle and within 25 minutes less shuffle", (
+        Row("absolute", "mean correlation of |r|, lags 1-20", "absolute", _mean(0, 19), _above(CLUSTERING),
+            _below(CLUSTERING), _P),
         Row("absolute_d", "mean correlation of |r|, lags 1-20, d", "absolute_d", _mean(0, 19)),
         Row("absolute_d_net", "the same less that of days shuffled minute by minute", "absolute_d - absolute_null",
-            _mean(0, 19), _POSITIVE),
-        Row("within", "within 25 minutes less shuffle, lags 1-3", "within", _mean(0, 2), _POSITIVE),
-    )),
-    SessionFact(7, "Conditional heavy tails", "kurtosis d > 0 and below raw", (
-        Row("kurtosis_d", "excess kurtosis, d", "kurtosis_d", _at(0), _POSITIVE),
-        Row("kurtosis_raw_less_d", "excess kurtosis, raw less d", "kurtosis - kurtosis_d", _at(0), _POSITIVE),
+            _mean(0, 19), _above(CLUSTERING), _below(CLUSTERING), _S, LONG),
+        Row("within", "within 25 minutes less shuffle, lags 1-3, d", "within", _mean(0, 2), _above(CLUSTERING),
+            _below(CLUSTERING), _S),
+    ), "within", 0.03),
+    Property(7, "07_conditional_heavy_tails", "Conditional heavy tails", f"winsorised kurtosis of GARCH residuals d "
+             f"> {KURTOSIS} and below raw", (
+        Row("kurtosis_d", "excess kurtosis, d", "kurtosis_d", _at(0), _above(0), _below(KURTOSIS), _P),
+        Row("winsorised_d", "winsorised kurtosis, d", "winsorised_d", _at(0)),
+        Row("winsorised_garch", "winsorised kurtosis of GARCH(1,1) residuals, d", "winsorised_garch", _at(0),
+            _above(KURTOSIS), _below(KURTOSIS), _S),
+        Row("raw_less_garch", "winsorised kurtosis, raw less GARCH residuals", "winsorised - winsorised_garch",
+            _at(0), _above(0), None, _S),
         Row("hill_d", "Hill's alpha, 2.5%, d", "tails_d", _alpha),
-        Row("kurtosis_garch", "excess kurtosis of GARCH(1,1) residuals, d", "kurtosis_garch", _at(0), _POSITIVE, False),
-        Row("kurtosis_d_less_garch", "excess kurtosis, d less GARCH residuals", "kurtosis_d - kurtosis_garch", _at(0),
-            _POSITIVE, False),
-    )),
-    SessionFact(8, "Slow decay of autocorrelation of |r|", "power-law exponent, lags 1-100, in [.2, .4]", (
-        Row("beta", "beta of lag^-beta, d", "absolute_d", _fitted(power_law_exponent), (0.2, 0.4)),
+    ), "winsorised_garch", 1.0),
+    Property(8, "08_slow_decay_of_absolute_autocorrelation", "Slow decay of autocorrelation of |r|", "power-law "
+             "exponent of d, lags 1-100, in (.2, .4), and a better fit than an exponential", (
+        Row("beta_raw", "beta of lag^-beta", "absolute", _fitted(power_law_exponent), ((0.2, 0.4),),
+            _beyond(0.2, 0.4), _P, LONG),
+        Row("beta", "beta of lag^-beta, d", "absolute_d", _fitted(power_law_exponent), ((0.2, 0.4),),
+            _beyond(0.2, 0.4), _S, LONG),
         Row("beta_aic", "AIC, power law less exponential, d", "absolute_d", _fitted(power_law_against_exponential),
-            _NEGATIVE, False),
-        Row("beta_raw", "beta of lag^-beta, raw", "absolute", _fitted(power_law_exponent)),
-    )),
-    SessionFact(9, "Leverage effect", f"absent: |mean correlation of r and later |r|| < {LEVERAGE_BOUND}", (
-        Row("leverage", "mean corr(r, later |r|), lags 1-10", "leverage", _mean(0, 9),
-            (-LEVERAGE_BOUND, LEVERAGE_BOUND)),
-    ), expected_absent=True),
-    SessionFact(10, "Volume/volatility correlation", "corr(V, |r|) d > 0 at lag 0 and at lags 1-10", (
-        Row("volume_0_d", "corr(V, |r|), lag 0, d", "volume_d", _at(0), _POSITIVE),
-        Row("volume_1_10_d", "mean corr(V, later |r|), lags 1-10, d", "volume_d", _mean(1, 10), _POSITIVE),
-        Row("volume_0", "corr(V, |r|), lag 0, raw", "volume", _at(0)),
-    )),
-    SessionFact(11, "Asymmetry in timescales", "rho(lag) - rho(-lag) < 0 at lags 5-10, also d", (
-        Row("delta", "mean difference, lags 5-10", "timescales", _delta, _NEGATIVE),
-        Row("delta_d", "mean difference, lags 5-10, d", "timescales_d", _delta, _NEGATIVE),
-    )),
+            _below(0), _above(0), _S, LONG),
+    ), "beta", 0.15),
+    Property(9, "09_leverage_effect", "Leverage effect", f"mean correlation of r and later |r| < -{LEVERAGE}", (
+        Row("leverage", "mean corr(r, later |r|), lags 1-10", "leverage", _mean(0, 9), _below(-LEVERAGE),
+            _above(-LEVERAGE), _BOTH),
+    ), "leverage", 0.02, expected_absent=True),
+    Property(10, "10_volume_volatility_correlation", "Volume/volatility correlation", f"corr(V, |r|) d > {VOLUME} at "
+             "lag 0 and at lags 1-10", (
+        Row("volume_1_10", "mean corr(V, later |r|), lags 1-10", "volume", _mean(1, 10), _above(VOLUME),
+            _below(VOLUME), _P),
+        Row("volume_0_d", "corr(V, |r|), lag 0, d", "volume_d", _at(0), _above(VOLUME), _below(VOLUME), _S),
+        Row("volume_1_10_d", "mean corr(V, later |r|), lags 1-10, d", "volume_d", _mean(1, 10), _above(VOLUME),
+            _below(VOLUME), _S),
+        Row("volume_0", "corr(V, |r|), lag 0", "volume", _at(0)),
+    ), "volume_1_10_d", 0.1),
+    Property(11, "11_asymmetry_in_timescales", "Asymmetry in timescales", f"rho(lag) - rho(-lag) < -{TIMESCALES} at "
+             "lags 5-10, raw and d", (
+        Row("delta", "mean difference, lags 5-10", "timescales", _delta, _below(-TIMESCALES), _above(-TIMESCALES),
+            _BOTH),
+        Row("delta_d", "mean difference, lags 5-10, d", "timescales_d", _delta, _below(-TIMESCALES),
+            _above(-TIMESCALES), _S),
+    ), "delta_d", 0.03),
 )  # fmt: skip
 
 SIGNATURE_ROWS = tuple(
     Row(
         f"ratio_{source}_{d}", f"variance ratio, {source} price, {d} minutes", f"signature_{source}", _at(d - 1), region
     )
-    for source, region in (("mid", (0.8, 1.1)), ("last", None))
+    for source, region in (("mid", ((0.8, 1.1),)), ("last", None))
     for d in (5, 20, 60)
-)
+)  # fmt: skip
 
 
-def pools(sessions: Sessions, *, garch: bool = True) -> dict[str, Pool]:
-    """Every curve of the facts, kept as sums by instrument-day."""
-    raw = sessions.windows
-    d = deseasonalised(raw)
-    hour = about_an_hour(raw.returns.shape[-1])
-    mid = replace(raw, returns=sessions.mid_returns)
-    null = shuffle_over_days(raw, SHUFFLES, np.random.default_rng(0))
-    found = {
-        "acf": CURVES["autocorrelation_last"].pool(raw),
-        "acf_mid": CURVES["autocorrelation_last"].pool(mid),
-        "kurtosis": CURVES["kurtosis"].pool(raw),
-        "kurtosis_d": CURVES["kurtosis_normalised"].pool(raw),
-        "tails": CURVES["tail_xi"].pool(raw),
-        "tails_d": CURVES["tail_xi"].pool(d),
-        "skewness": CURVES["skewness"].pool(raw),
-        "fano": CURVES["fano"].pool(sliced(raw, hour)),
-        "fano_d": CURVES["fano"].pool(sliced(d, hour)),
-        "absolute": absolute_pool(raw, LONG_LAGS),
-        "absolute_d": absolute_pool(d, LONG_LAGS),
-        "absolute_null": absolute_pool(deseasonalised(null), LONG_LAGS[:20]),
-        "within": CURVES["absolute_within"].pool(sliced(raw, WINDOW_MINUTES)),
-        "leverage": CURVES["leverage"].pool(raw),
-        "volume": CURVES["volume_volatility"].pool(raw),
-        "volume_d": CURVES["volume_volatility"].pool(d),
-        "timescales": CURVES["timescales"].pool(raw),
-        "timescales_d": CURVES["timescales"].pool(d),
-        "signature_mid": _signature(mid),
-        "signature_last": _signature(raw),
-    }
-    if garch:
-        found["kurtosis_garch"] = Pool.build(
-            tails.moment_sums(garch_residuals(d))[..., None, :], raw, tails.excess_kurtosis
-        )
-    return found
+def estimate(found: Mapping[str, Pool], row: Row, other: Mapping[str, Pool] | None = None) -> Estimate:
+    """The number of a row with its jackknife error over clusters; with ``other``, how much it is above that of other.
 
-
-def _signature(w: Windows) -> Pool:
-    scale = float(np.nanmax(np.abs(w.returns))) if np.isfinite(w.returns).any() else 1.0
-    return Pool.build(variance_sums(w.returns / (scale or 1.0), SIGNATURE), w, variance_ratio)
-
-
-def garch_residuals(w: Windows) -> Floats:
-    """Returns over their GARCH(1,1) deviation, fitted per instrument over its days in order, ``[D, 1, M]``.
-
-    Quasi-maximum likelihood with Gaussian innovations; overnight the variance goes on as if there were no
-    night. All NaN for an instrument with fewer than 100 returns or constant ones.
+    Both must have the same clusters, which are left out together: a paired difference.
     """
-    from arch import arch_model
 
-    out = np.full_like(w.returns, np.nan)
-    for i in np.unique(w.instrument):
-        of_it = w.instrument == i
-        r = w.returns[of_it]
-        ok = ~np.isnan(r)
-        spread = float(r[ok].std()) if ok.any() else 0.0
-        if ok.sum() < 100 or spread == 0:
-            continue
-        fit = arch_model(r[ok] / spread, mean="Zero", vol="GARCH", rescale=False).fit(disp="off", show_warning=False)
-        part = np.full_like(r, np.nan)
-        part[ok] = np.asarray(fit.std_resid)
-        out[of_it] = part
-    return out
-
-
-def estimate(found: Mapping[str, Pool], row: Row, rng: np.random.Generator, *, resamples: int = RESAMPLES) -> Estimate:
-    """The number of a row, with its interval over instrument-days."""
-    parts = [found[name] for name in row.curve.split(" - ")]
-
-    def statistic(weights: Floats) -> Floats:
-        first, *rest = (row.statistic(p.curve(weights)) for p in parts)
+    def value(pools: Mapping[str, Pool], weights: Floats) -> Floats:
+        first, *rest = (row.statistic(pools[name].curve(weights)) for name in row.curve.split(" - "))
         return np.asarray(first - rest[0] if rest else first)
 
-    clusters = parts[0].clusters
-    interval = cluster_interval(statistic, clusters, rng, resamples=resamples, what="instrument-days")
-    value = statistic(np.ones((1, clusters)))[0]
-    return Estimate(np.asarray(value), np.asarray(interval.low), np.asarray(interval.high), interval.method)
+    def statistic(weights: Floats) -> Floats:
+        return value(found, weights) if other is None else value(found, weights) - value(other, weights)
+
+    return jackknife(statistic, found[row.curve.split(" - ")[0]].clusters)
 
 
-def session_facts(
-    sessions: Sessions, *, seed: int = 0, resamples: int = RESAMPLES, garch: bool = True
-) -> dict[str, Estimate]:
+def wanted(found: Mapping[str, Pool], rows: tuple[Row, ...]) -> list[Row]:
+    """The rows whose curves there are."""
+    return [row for row in rows if all(name in found for name in row.curve.split(" - "))]
+
+
+def session_facts(sessions: Sessions, *, garch: bool = True) -> dict[str, Estimate]:
     """Every number of ``FACTS`` and ``SIGNATURE_ROWS`` by key. ``garch=False`` leaves out the slow fit."""
-    found = pools(sessions, garch=garch)
-    rng = np.random.default_rng(seed)
-    rows = [row for fact in FACTS for row in fact.rows] + list(SIGNATURE_ROWS)
-    wanted = [row for row in rows if all(name in found for name in row.curve.split(" - "))]
-    return {row.key: estimate(found, row, rng, resamples=resamples) for row in wanted}
-
-
-def fact_verdict(fact: SessionFact, estimates: Mapping[str, Estimate]) -> str:
-    """``HOLDS`` (``ABSENT`` for a fact that should be), ``FAILS`` or ``INCONCLUSIVE``: the worst of its rows."""
-    found = [estimates[row.key].verdict(row.region) for row in fact.rows if row.decides and row.region is not None]
-    if FAILS in found:
-        return FAILS
-    if INCONCLUSIVE in found:
-        return INCONCLUSIVE
-    return ABSENT if fact.expected_absent else HOLDS
+    found = FactPools(sessions.windows, sessions.mid_returns, garch=garch)
+    rows = tuple(row for fact in FACTS for row in fact.rows) + SIGNATURE_ROWS
+    return {row.key: estimate(found, row) for row in wanted(found, rows)}
