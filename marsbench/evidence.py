@@ -17,9 +17,11 @@ import numpy as np
 
 from marsbench.market.bars import MinuteBars, minute_bars
 from marsbench.market.books import BookSeries, Market, book_bars
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.trajectory import Trajectory
 from marsbench.scores import Outcome, Score
 from marsbench.simulation.contracts import Generator, Kind, Start
+from marsbench.validity import Health, Side, book_scores, health, order_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,11 +66,15 @@ class TrajectoryPairs(Evidence):
         return {name: why for row in self.simulated for market in row for name, why in market.lacks.items()}
 
     def validity(self) -> tuple[Score, ...]:
-        """Failures that only book snapshots can show: a clearing house makes no crossed book."""
-        from marsbench.validity import book_scores
-
+        """Faults of the simulations beside replay of the same starts (``marsbench.validity``)."""
+        names = [name for name in self.instruments for _ in range(self.rollouts)]
+        replay = Side(self.replay_bars, [h for _, h in self._replayed if h], self.instruments)
+        simulated = Side(self.simulated_bars, [h for row in self._simulated for _, h in row if h], names)
+        clusters = int(self.clusters.max()) + 1
         series = [m for row in self.simulated for m in row if isinstance(m, BookSeries)]
-        return book_scores(series, int(self.clusters.max()) + 1) if series else ()
+        if series:
+            return book_scores(series, replay, simulated, clusters)
+        return order_scores(replay, simulated, clusters)
 
     @cached_property
     def instruments(self) -> tuple[str, ...]:
@@ -84,19 +90,28 @@ class TrajectoryPairs(Evidence):
     @cached_property
     def replay_bars(self) -> MinuteBars:
         """One-minute bars of replay, stacked ``[S, ...]``; computed once for all metrics."""
-        return MinuteBars.stack([_bars(s, t) for s, t in zip(self.starts, self.replay, strict=True)])
+        return MinuteBars.stack([bars for bars, _ in self._replayed])
 
     @cached_property
     def simulated_bars(self) -> MinuteBars:
         """One-minute bars of the simulations, stacked ``[S, R, ...]``; computed once for all metrics."""
-        rows = zip(self.starts, self.simulated, strict=True)
-        return MinuteBars.stack([MinuteBars.stack([_bars(s, t) for t in row]) for s, row in rows])
+        return MinuteBars.stack([MinuteBars.stack([bars for bars, _ in row]) for row in self._simulated])
+
+    @cached_property
+    def _replayed(self) -> list[tuple[MinuteBars, Health | None]]:
+        return [_measured(s, t) for s, t in zip(self.starts, self.replay, strict=True)]
+
+    @cached_property
+    def _simulated(self) -> list[list[tuple[MinuteBars, Health | None]]]:
+        return [[_measured(s, t) for t in row] for s, row in zip(self.starts, self.simulated, strict=True)]
 
 
-def _bars(start: Start, market: Market) -> MinuteBars:
+def _measured(start: Start, market: Market) -> tuple[MinuteBars, Health | None]:
+    """Bars and health of one market, from one replay."""
     if isinstance(market, BookSeries):
-        return book_bars(market)
-    return minute_bars(market, last_trade_ticks=start.book.last_trade_ticks)
+        return book_bars(market), None
+    done = replay_trajectory(market, levels=1)
+    return minute_bars(market, last_trade_ticks=start.book.last_trade_ticks, done=done), health(market, done)
 
 
 class Metric(ABC):

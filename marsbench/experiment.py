@@ -252,9 +252,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
 
 
 def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, Outcome]:
-    """Evaluate metrics by label; each draws from its own stream of random numbers.
-
-    Failures of validity that the evidence shows come under the label ``validity``.
+    """Validity of the evidence first, under the label ``validity``, then metrics, each on its own random numbers.
 
     Raises
     ------
@@ -263,6 +261,9 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
     """
     outcomes: dict[str, Outcome] = {}
     owner: dict[str, str] = {}
+    if isinstance(evidence, Evidence) and (found := evidence.validity()):
+        outcomes["validity"] = Outcome(found)
+        owner |= {score.key: "validity" for score in found}
     for label, metric in metrics.items():
         if isinstance(evidence, TrajectoryPairs) and evidence.lacking and not metric.takes_books:
             why = f"{NOT_APPLICABLE}: {label} needs orders, and the simulations are book snapshots alone"
@@ -275,8 +276,6 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
                 raise ValueError(f"metrics {owner[one.key]!r} and {label!r} both give score {one.key!r}")
             owner[one.key] = label
         outcomes[label] = outcome
-    if isinstance(evidence, Evidence) and (invalid := evidence.validity()):
-        outcomes["validity"] = Outcome(invalid)
     return outcomes
 
 

@@ -86,7 +86,7 @@ class Row:
     def _foreign(self, key: str) -> bool:
         """Whether a score that is not there belongs to a task or a metric that does not apply.
 
-        Scores of validity are about book snapshots; orders are checked when they are matched.
+        Some scores of validity are about orders and some about book snapshots.
         """
         empty = any(
             not outcome.scores and any(note.startswith(NOT_APPLICABLE) for note in outcome.notes)

@@ -21,7 +21,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from marsbench.market.orders import MARKET, ORDER, Flag, Kind
-from marsbench.market.replay import replay_trajectory
+from marsbench.market.replay import Replay, replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, MatchingRules
 from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import Trajectory
@@ -246,6 +246,7 @@ def minute_bars(
     last_trade_ticks: int = 0,
     minute: Literal["floor", "mars"] = "floor",
     agents: bool = False,
+    done: Replay | None = None,
 ) -> MinuteBars:
     """Bars ``[M]`` of a trajectory, M being the whole minutes of continuous trading in its period.
 
@@ -259,6 +260,8 @@ def minute_bars(
         start + 60 (m + 1) + 30 s] and the last one is cut short by the end of the period.
     agents
         Count agents' orders in the order-flow statistics as well.
+    done
+        Its replay with at least one level, where it is there already; else it is replayed here.
     """
     if minute not in ("floor", "mars"):
         raise ValueError(f"minute={minute!r}: choose 'floor' or 'mars'")
@@ -266,9 +269,9 @@ def minute_bars(
     shift = 30 * SECOND if minute == "mars" else 0
     bars, pieces = _period(rules, trajectory.start_ns, trajectory.end_ns, shift)
 
-    replay = replay_trajectory(trajectory, levels=1)
+    replay = replay_trajectory(trajectory, levels=1) if done is None else done
     if replay.snapshots is None:
-        raise RuntimeError("replay with levels=1 returned no snapshots")
+        raise ValueError("bars need a replay with snapshots; ask for levels=1")
     ask, bid = replay.snapshots.best()
     two_sided = replay.snapshots.two_sided
     counted = (replay.reason == 0) & ((orders["flags"] & int(Flag.SEEDED)) == 0) & (orders["kind"] <= Kind.CANCEL)

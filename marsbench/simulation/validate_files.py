@@ -10,7 +10,7 @@ from marsbench.market.books import BookSeries, Market
 from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import Start, TrajectoryGenerator
 from marsbench.simulation.validate import Check, Validation
-from marsbench.validity import MOST_CROSSED, book_scores
+from marsbench.validity import MOST_CROSSED, book_faults
 
 _BOOKS_ONLY = (
     "book snapshots alone, {books:,} in all: {scored} scored; volatility, order sizes, aggressive and buy ratio (no "
@@ -61,7 +61,7 @@ def _contents(many: Sequence[Market]) -> list[Check]:
     if not series:
         orders = sum(market.n_orders or 0 for market in many)
         return [*checks, Check("what they hold", True, f"{orders:,} orders: everything is scored")]
-    shares = {score.key.removeprefix("validity.book_"): score.value or 0.0 for score in book_scores(series, 0)}
+    shares = book_faults(series)
     named = ", ".join(f"{name.replace('_', '-')} {share:.2%}" for name, share in shares.items())
     fine = max(shares["crossed"], shares["locked"]) <= MOST_CROSSED
     limit = f"books are crossed or locked for at most {MOST_CROSSED:.0%} of the time"

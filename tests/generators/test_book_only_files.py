@@ -181,7 +181,10 @@ def test_what_a_book_shows_is_scored_to_the_digit_and_the_rest_is_not_applicable
         "book snapshots show no orders",
         "it is measured from order to order, and book snapshots show no orders",
     }
-    assert set(books) - set(full) == {f"validity.book_{f}" for f in ("crossed", "locked", "one_sided", "silent")}
+    assert set(books) - set(full) == {"validity.book_silent"}
+    assert {k.split(".")[1] for k in books if k.startswith("validity.")} == {
+        "book_crossed", "book_locked", "book_silent", "book_one_sided", "book_frozen", "drift",
+    }  # fmt: skip
     assert scored["books"].cost["orders"] is None
     assert any("book snapshots alone" in note for o in scored["books"].outcomes.values() for note in o.notes)
 
@@ -209,7 +212,7 @@ def test_the_pages_say_not_applicable_and_why(scored):
     text, page = to_markdown(board), to_html(board, draw=False)
     line = next(x for x in text.splitlines() if x.startswith("| facts.02_heavy_tails"))
     assert "not applicable: book snapshots show no trades" in line
-    validity = next(x for x in text.splitlines() if x.startswith("| validity.book_crossed"))
+    validity = next(x for x in text.splitlines() if x.startswith("| validity.book_silent"))
     assert validity.count("not applicable") == 1  # the simulation with orders
     assert "missing: not applicable" not in text + page
     titles = scored["books"].outcomes["distribution-similarity"].tables["similarity_summary"]["title"]
