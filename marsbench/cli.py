@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _run(verbs)
     _score(verbs)
     _leaderboard(verbs)
+    _compare(verbs)
     _list(verbs)
     _data(verbs)
     _validate(verbs)
@@ -129,6 +130,23 @@ def _leaderboard(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     sub.add_argument("-o", "--output", metavar="FILE", help="write there instead of to standard output")
     sub.add_argument("--no-figures", dest="figures", action="store_false", help="leave figures out of the HTML page")
     _results(sub)
+
+
+def _compare(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sub = _add(verbs, "compare", "test the differences between two generators, from their results")
+    sub.add_argument("a", metavar="A", help="a generator, as the leaderboard names it")
+    sub.add_argument("b", metavar="B", help="the other one; differences are A minus B")
+    sub.add_argument("-d", "--dataset", metavar="DATASET", help="only on this data set (default: all that hold both)")
+    sub.add_argument("-t", "--tasks", "--task", nargs="+", default=[], metavar="TASK", help="only these tasks")
+    sub.add_argument("--limit", type=int, metavar="N", help="the limited results of the first N starts")
+    sub.add_argument(
+        "--missing",
+        choices=("error", "drop"),
+        default="error",
+        help="where one lacks what the other has: refuse (default), or compare what both have",
+    )
+    _results(sub)
+    _json(sub)
 
 
 def _list(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -86,7 +86,8 @@ def _read(path: Path, wanted: dict[str, Any], say: Callable[[str], None]) -> dic
 
 
 def _store(course: Course, bench: Bench, wanted: dict[str, Any], result: Result) -> dict[str, Any]:
-    values = rounded({key: s.value for key, s in result.scores.items() if s.value is not None})
+    scores = {key: s for key, s in result.scores.items() if s.value is not None}
+    values = rounded({key: s.value for key, s in scores.items() if s.group != "validity"})  # their floor is a limit
     content = {
         "for": wanted,
         "command": bench.command,

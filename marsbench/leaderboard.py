@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from marsbench import results as store
+from marsbench.jackknife import Estimate, UnpairedError
 from marsbench.ranking import (
     GROUPS,
     MissingError,
@@ -22,17 +23,28 @@ from marsbench.ranking import (
 )
 from marsbench.results import Result
 from marsbench.scores import NOT_APPLICABLE, Score
+from marsbench.significance import group_estimates, overall_estimate, share_ranks
 
 Missing = Literal["error", "drop"]
 
 NO_INTERVAL = (
-    "The overall and the group means carry no interval: their scores come from the same simulated windows and depend "
-    "on each other, and the result files do not hold what a joint interval would need. Each score has its own."
+    "The overall and the group means carry no interval and no significance: their scores come from the same simulated "
+    "windows and depend on each other, and result files hold no replicates for a joint interval, or too few units. All "
+    "ranked generators share a rank; `marsbench score` writes replicates."
+)
+JOINT = (
+    "Intervals of the overall and of groups are joint over all scores: Student t over delete-one jackknife replicates "
+    "of the units of inference."
+)
+SHARED = (
+    "Every pair of generators is tested on the overall, paired by unit, p adjusted by Holm over all pairs. Generators "
+    "whose difference is not significant at 5% share a rank: a new rank begins only where all above are better than "
+    "all below."
 )
 WITHIN_DAY = (
     "Within-day inference only. All windows lie on single instrument-days, so intervals describe that day, and no "
-    "significance between generators is claimed. Calibrating on the first part of a day and scoring on the later part "
-    "confounds the model with the time of day."
+    "significance between generators is claimed: all ranked ones share a rank, in the order of their overall. "
+    "Calibrating on the first part of a day and scoring on the later part confounds the model with the time of day."
 )
 
 
@@ -50,6 +62,11 @@ class Row:
     results: tuple[Result, ...]
     unranked: str | None = None
     """Why there is no rank."""
+    interval: tuple[float, float] | None = None
+    """Of the overall."""
+    group_intervals: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
+    better_than: tuple[str, ...] = ()
+    """Ranked generators that it is significantly better than on the overall."""
 
     @property
     def head(self) -> Result:
@@ -70,6 +87,21 @@ class Row:
         """
         judged = [s for s in self.scores.values() if s.floor is not None and None not in (s.ci_low, s.ci_high)]
         return sum(map(_worse_than_floor, judged)), len(judged)
+
+    def above_floor(self, group: str) -> tuple[int, int]:
+        """Scores of a group whose whole interval is better than their floor, and scores that have floor and interval.
+
+        What stands for a group without enough normalised scores to have a mean.
+        """
+        own = [s for s in self.scores.values() if s.group == group and s.floor is not None]
+        judged = [s for s in own if None not in (s.ci_low, s.ci_high)]
+        return sum(map(_better_than_floor, judged)), len(judged)
+
+    @property
+    def checks(self) -> tuple[int, int]:
+        """Limits of validity that are broken, and limits that there are."""
+        judged = [s for s in self.scores.values() if s.group == "validity" and None not in (s.value, s.floor)]
+        return len(invalid(self.scores)), len(judged)
 
     def word(self, key: str) -> str:
         """What stands in the place of a score's value: not applicable, or missing, with the reason if there is one."""
@@ -103,6 +135,13 @@ def _worse_than_floor(score: Score) -> bool:
     return score.direction == "higher" and score.ci_high is not None and score.ci_high < score.floor
 
 
+def _better_than_floor(score: Score) -> bool:
+    assert score.floor is not None
+    if score.direction == "lower":
+        return score.ci_high is not None and score.ci_high < score.floor
+    return score.direction == "higher" and score.ci_low is not None and score.ci_low > score.floor
+
+
 @dataclass(frozen=True)
 class Leaderboard:
     """Generators on one data set, best first, unranked ones last."""
@@ -124,6 +163,18 @@ class Leaderboard:
     def single_day(self) -> bool:
         return bool(self.dataset["single_day"])
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Groups of the profile without a mean, of which scores above their floor are counted."""
+        there = {s.group for row in self.rows for s in row.scores.values()}
+        return tuple(g for g in GROUPS if g in there and g not in self.groups)
+
+    def place(self, row: Row) -> str:
+        """The rank as it is printed: ``=`` where it is shared."""
+        if row.rank is None:
+            return "-"
+        return f"{row.rank}{'=' * (sum(other.rank == row.rank for other in self.rows) > 1)}"
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-like form, without tables."""
         return {
@@ -140,9 +191,13 @@ class Leaderboard:
                     "label": row.label,
                     "rank": row.rank,
                     "overall": row.overall,
-                    "overall_interval": None,
+                    "overall_interval": list(row.interval) if row.interval else None,
                     "groups": dict(row.groups),
+                    "group_intervals": {g: list(i) if i else None for g, i in row.group_intervals.items()},
+                    "better_than": list(row.better_than),
                     "unranked": row.unranked,
+                    "above_floor": {g: dict(zip(("scores", "of"), row.above_floor(g), strict=True)) for g in GROUPS},
+                    "validity": dict(zip(("broken", "of"), row.checks, strict=True)),
                     "below_floor": {"scores": row.below_floor[0], "of": row.below_floor[1]},
                     "orders_per_s": row.orders_per_s,
                     "scores": {key: score.to_dict() for key, score in row.scores.items()},
@@ -190,6 +245,7 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
     judged = [_judge(row, keys, tasks, seeds, shown) for row in rows]
     if missing == "error":
         _refuse(judged)
+    ranked = _ranked(judged, keys, single_day=bool(shown[0].dataset["single_day"]))
     return Leaderboard(
         dataset=shown[0].dataset,
         tasks=tasks,
@@ -200,8 +256,8 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
         left_out=tuple(
             sorted({k for row in rows for k, s in row.scores.items() if s.informative is False} - set(keys))
         ),
-        rows=_ranked(judged),
-        notes=(*_nobody(rows), *_too_small(informative_keys(scores)), *_notes(shown)),
+        rows=ranked,
+        notes=(*_nobody(rows), *_too_small(informative_keys(scores)), *_notes(shown, ranked)),
         reference=next((r for r in shown if r.status == "done"), shown[0]),
     )
 
@@ -289,15 +345,37 @@ def _refuse(rows: Sequence[Row]) -> None:
         )
 
 
-def _ranked(rows: Sequence[Row]) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -> tuple[Row, ...]:
+    """Best first, unranked ones last, with joint intervals; without significance all share the first rank."""
+    found = {row.label: _estimates(row, keys) for row in rows}
+    rows = [_with_intervals(row, found[row.label]) for row in rows]
     good = sorted(
         (r for r in rows if not r.unranked and r.overall is not None), key=lambda r: (-(r.overall or 0), r.label)
     )
     rest = sorted(
         (r for r in rows if r not in good), key=lambda r: (-(r.overall if r.overall is not None else -9e9), r.label)
     )
-    ranked = [Row(r.label, rank, r.overall, r.groups, r.scores, r.results, None) for rank, r in enumerate(good, 1)]
-    return (*ranked, *rest)
+    tested = {} if single_day else {label: overall_estimate(groups) for label, groups in found.items() if groups}
+    ranks = share_ranks([r.label for r in good], tested)
+    return (*(replace(r, rank=ranks.rank[r.label], better_than=ranks.better_than[r.label]) for r in good), *rest)
+
+
+def _estimates(row: Row, keys: Mapping[str, str]) -> dict[str, Estimate]:
+    """Groups with replicates; nothing where a ranking score has none."""
+    try:
+        return group_estimates(row.scores, keys) if keys and all(_has(row, key) for key in keys) else {}
+    except UnpairedError:
+        return {}
+
+
+def _with_intervals(row: Row, groups: Mapping[str, Estimate]) -> Row:
+    if not groups:
+        return row
+    return replace(
+        row,
+        interval=overall_estimate(groups).interval,
+        group_intervals={group: found.interval for group, found in groups.items()},
+    )
 
 
 def _nobody(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -310,9 +388,10 @@ def _nobody(rows: Sequence[Row]) -> tuple[str, ...]:
     return (text,) if nobody else ()
 
 
-def _notes(shown: Sequence[Result]) -> tuple[str, ...]:
+def _notes(shown: Sequence[Result], rows: Sequence[Row]) -> tuple[str, ...]:
     head = shown[0]
-    notes = [NO_INTERVAL]
+    joint = all(row.interval for row in rows if row.rank)
+    notes = [JOINT, *[SHARED] * (not head.dataset["single_day"])] if joint else [NO_INTERVAL]
     if head.dataset["single_day"]:
         notes.insert(0, WITHIN_DAY)
     if head.limit is not None:

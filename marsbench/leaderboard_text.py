@@ -9,7 +9,10 @@ from marsbench.leaderboard import WITHIN_DAY, Leaderboard
 from marsbench.ranking import GROUPS
 from marsbench.scores import Score
 
-BELOW = "below floor: scores, ranking or not, whose whole interval is worse than their floor"
+BELOW = (
+    "above, below floor: scores, ranking or not, whose whole interval is better, or worse, than their floor; better "
+    "than: ranked generators that this one is significantly better than"
+)
 
 
 def number(value: float | str | None, digits: int = 3) -> str:
@@ -25,16 +28,24 @@ def number_text(value: object) -> str:
 
 
 def cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the ranking as text."""
-    head = ["rank", "generator", *board.groups, "overall", "below floor", "orders/s"]
+    """Head and rows of the ranking as text: the profile by group first, the overall after it."""
+    head = ["rank", "generator", *board.groups, *board.counted, "validity", "overall", "better than", "below floor"]
     body = []
     for row in board.rows:
         groups = [number(row.groups.get(g, "missing")) for g in board.groups]
+        groups += [_of(*row.above_floor(g), "above floor") for g in board.counted]
         rate = f"{row.orders_per_s:,.0f}" if row.orders_per_s else "-"
-        ranked = number(row.overall) if row.rank else "unranked"
-        below, judged = row.below_floor
-        body.append([str(row.rank or "-"), row.label, *groups, ranked, f"{below} of {judged}" if judged else "-", rate])
-    return head, body
+        interval = f" [{number(row.interval[0])}, {number(row.interval[1])}]" if row.interval and row.rank else ""
+        ranked = number(row.overall) + interval if row.rank else "unranked"
+        tested = _of(len(row.better_than), sum(r.rank is not None for r in board.rows) - 1) if row.rank else "-"
+        broken, limits = row.checks
+        valid = "-" if not limits else f"{broken} of {limits} broken" if broken else f"{limits} passed"
+        body.append([board.place(row), row.label, *groups, valid, ranked, tested, _of(*row.below_floor), rate])
+    return [*head, "orders/s"], body
+
+
+def _of(count: int, whole: int, word: str = "") -> str:
+    return f"{count} of {whole} {word}".rstrip() if whole else "-"
 
 
 def title(board: Leaderboard) -> str:

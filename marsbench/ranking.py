@@ -128,6 +128,7 @@ def average(scores: Sequence[Score]) -> Score:
         return None if any(v is None for v in values) else float(np.mean(values))
 
     informative = None if any(s.informative is None for s in scores) else all(s.informative for s in scores)
+    units = first.replicate_units if len({s.replicate_units for s in scores}) == 1 else None
     return Score(
         key=first.key,
         value=mean("value"),
@@ -144,7 +145,17 @@ def average(scores: Sequence[Score]) -> Score:
         n=min(s.n for s in scores),
         clusters=min(s.clusters for s in scores),
         reason=first.reason,
+        replicates=_over_seeds([s.replicates for s in scores]) if units else (),
+        normalised_replicates=_over_seeds([s.normalised_replicates for s in scores]) if units and informative else (),
+        replicate_units=units,
     )
+
+
+def _over_seeds(many: Sequence[tuple[float | None, ...]]) -> tuple[float | None, ...]:
+    """Means over seeds, unit by unit; None where one seed has none, nothing where the numbers of units differ."""
+    if len({len(one) for one in many}) > 1:
+        return ()
+    return tuple(None if None in column else float(np.mean(column)) for column in zip(*many, strict=True))
 
 
 def counts(score: Score) -> bool:

@@ -113,7 +113,7 @@ class Result:
         notes, tables = values.pop("notes"), values.pop("tables")
         rows: dict[str, list[Score]] = {label: [] for label in tables}
         for row in values.pop("scores"):
-            row = dict(row)
+            row = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
             rows.setdefault(row.pop("metric"), []).append(Score(**row))
         outcomes = {m: Outcome(tuple(rows[m]), tables.get(m, {}), tuple(notes.get(m, ()))) for m in rows}
         return cls(outcomes=outcomes, path=path, **values)

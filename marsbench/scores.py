@@ -48,6 +48,14 @@ class Score:
     """Independent units behind the interval."""
     reason: str | None = None
     """Why the value, or the interval, is missing."""
+    replicates: tuple[float | None, ...] = ()
+    """The value without unit g of inference, for each g (delete-one jackknife): what differences between
+    generators are paired by. One vector for each score is the least that gives joint intervals of scores
+    that depend on each other. Values per unit would not do: most scores are no means over units."""
+    normalised_replicates: tuple[float | None, ...] = ()
+    """The same of ``normalised``, floor and ceiling recomputed without unit g; empty where not informative."""
+    replicate_units: str | None = None
+    """Which units were left out, one after the other; replicates of other units cannot be paired."""
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
@@ -56,6 +64,8 @@ class Score:
             number = getattr(self, name)
             if number is not None and not math.isfinite(number):
                 raise ValueError(f"score {self.key}: {name} is {number}; a missing number is None with a reason")
+        if self.replicates and not self.replicate_units:
+            raise ValueError(f"score {self.key}: replicates need replicate_units, the name of what was left out")
         if self.value is None and not self.reason:
             raise ValueError(f"score {self.key}: a missing value needs a reason")
 
@@ -68,7 +78,8 @@ class Score:
         """This score without any number, because the generator cannot have it."""
         return replace(
             self, value=None, ci_low=None, ci_high=None, ci_method=None, floor=None, ceiling=None, normalised=None,
-            informative=None, n=0, reason=f"{NOT_APPLICABLE}: {why}",
+            informative=None, n=0, reason=f"{NOT_APPLICABLE}: {why}", replicates=(), normalised_replicates=(),
+            replicate_units=None,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

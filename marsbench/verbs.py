@@ -159,6 +159,23 @@ def leaderboard(options: argparse.Namespace) -> int:
     return 0
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Test the differences between two generators on every data set that holds both."""
+    from marsbench import comparison
+
+    found = load(options.results, dataset=options.dataset, tasks=options.tasks, limit=options.limit)
+    wanted = {options.a, options.b}
+    both = {name: own for name, own in found.items() if wanted <= {r.generator["label"] for r in own}}
+    if not both:  # one data set gives the message that names what there is
+        both = dict([max(found.items(), key=lambda item: len(wanted & {r.generator["label"] for r in item[1]}))])
+    made = [comparison.compare(own, options.a, options.b, missing=options.missing) for _, own in sorted(both.items())]
+    if options.json:
+        _print_json({"comparisons": [one.to_dict() for one in made]})
+    else:
+        print("\n\n".join(map(comparison.to_text, made)))
+    return 0
+
+
 def _write_html(boards: Sequence[Leaderboard], options: argparse.Namespace) -> None:
     from marsbench.page import to_html
 

@@ -95,8 +95,11 @@ def split_score(
     gap = found.gap_interval if shuffled else found.ceiling_interval
     informative, reason = _informative(floor, ceiling, gap, direction, shifted=not shuffled)
     normalised = None
+    normalised_without: tuple[float | None, ...] = ()
     if informative and floor is not None and ceiling is not None:
         normalised = (found.value - floor) / (ceiling - floor)
+        normalised_without = _normalised_without(found, None if shuffled else floor)
+    without = replicates(found.value_interval)
     return Score(
         key,
         found.value,
@@ -112,7 +115,25 @@ def split_score(
         n=n,
         clusters=units.count,
         reason=reason if number(interval.low) is not None else interval.reason or "no interval: too few comparisons",
+        replicates=without,
+        normalised_replicates=normalised_without,
+        replicate_units=f"{units.count} {units.what}" if without else None,
     )
+
+
+def replicates(interval: Interval, at: Any = ()) -> tuple[float | None, ...]:
+    """The jackknife replicates behind an interval (its entry ``at``), as a score keeps them; empty without any."""
+    return () if interval.deleted is None else tuple(numbers(interval.deleted[(slice(None), *np.atleast_1d(at))]))
+
+
+def _normalised_without(found: SplitHalf, floor: float | None) -> tuple[float | None, ...]:
+    """(value - floor) / (ceiling - floor) without each unit; ``floor`` None takes the shuffled one."""
+    value, ceiling = found.value_interval.deleted, found.ceiling_interval.deleted
+    if value is None or ceiling is None or found.floor_deleted is None:
+        return ()
+    base = found.floor_deleted if floor is None else np.full_like(value, floor)
+    gap = np.where(ceiling == base, np.nan, ceiling - base)
+    return tuple(numbers((value - base) / gap))
 
 
 def _informative(

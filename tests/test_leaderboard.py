@@ -160,8 +160,9 @@ def test_a_single_day_claims_no_significance_and_says_so() -> None:
     assert WITHIN_DAY not in to_table(build([result("alpha")]))
 
 
-def test_the_overall_has_no_interval_and_the_reason_is_given() -> None:
-    board = build([result("alpha")])
+def test_without_replicates_the_overall_has_no_interval_and_the_reason_is_given() -> None:
+    bare = {k: replace(s, normalised_replicates=()) for k, s in result("alpha").scores.items()}
+    board = build([result("alpha", scores=tuple(bare.values()))])
     assert NO_INTERVAL in to_table(board)
     assert json.loads(to_json([board]))["leaderboards"][0]["generators"][0]["overall_interval"] is None
 

@@ -38,6 +38,8 @@ class Interval:
     clusters: int
     reason: str | None = None
     """Why there is none."""
+    deleted: Floats | None = None
+    """``[G, ...]``: the statistic without group g of the clusters, where it was computed."""
 
     @property
     def excludes_zero(self) -> NDArray[np.bool_]:
@@ -88,7 +90,7 @@ def jackknife_interval(full: Floats, deleted: Floats, *, level: float = 0.95, wh
     error, dof = jackknife_error(full, deleted)
     half = stats.t.ppf((1 + level) / 2, np.maximum(dof, 1)) * error
     method = f"delete-one jackknife t interval, {groups} {what}"
-    return Interval(full - half, full + half, method, groups)
+    return Interval(full - half, full + half, method, groups, deleted=deleted)
 
 
 def cluster_interval(

@@ -40,6 +40,8 @@ class SplitHalf:
     """Of ceiling - floor."""
     ceiling_interval: Interval
     units: int
+    floor_deleted: Floats | None = None
+    """``[G]``: the floor without group g; None where there are too few units."""
 
 
 def half_splits(stratum: Ints, splits: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -60,7 +62,8 @@ def split_half(
     if units < 2:
         return None
     masks = half_splits(stratum, splits, rng)
-    rows = [np.ones((1, units)), deletion_weights(units, rng)] if units >= MIN_UNITS else [np.ones((1, units))]
+    left_out = deletion_weights(units, np.random.default_rng(units))  # the same whatever is compared: paired
+    rows = [np.ones((1, units)), left_out] if units >= MIN_UNITS else [np.ones((1, units))]
     weights = np.concatenate(rows)
     found = np.stack([np.stack(compare(weights * m, weights * ~m, k)) for k, m in enumerate(masks)])  # [K, 3, 1 + G]
     with warnings.catch_warnings():
@@ -76,4 +79,5 @@ def split_half(
     return SplitHalf(
         float(value[0]), float(ceiling[0]), float(floor[0]),
         interval(value), interval(ceiling - floor), interval(ceiling), units,
+        floor[1:] if units >= MIN_UNITS else None,
     )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Which differences between generators are more than chance, and the ranks that follow from it.
+
+Every pair of generators is tested on the overall (paired by unit of inference, Student t over
+delete-one jackknife replicates), the p values are adjusted by Holm over all pairs, and two generators
+whose difference is not significant share a rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from marsbench.jackknife import Estimate, UnpairedError, combine, difference, estimate
+from marsbench.ranking import GROUPS, interquartile_mean
+from marsbench.scores import Score
+from marsbench.stats.verdicts import holm
+
+ALPHA = 0.05
+
+
+def group_estimates(scores: Mapping[str, Score], keys: Mapping[str, str]) -> dict[str, Estimate]:
+    """Group -> interquartile mean of its normalised scores, with joint replicates.
+
+    Raises
+    ------
+    UnpairedError
+        If a score that ranks has no replicates.
+    """
+    out = {}
+    for group in GROUPS:
+        wanted = [key for key, g in keys.items() if g == group]
+        if wanted:
+            parts = [estimate(scores[key], normalised=True) for key in wanted]
+            out[group] = combine(interquartile_mean, parts)
+    return out
+
+
+def overall_estimate(groups: Mapping[str, Estimate]) -> Estimate:
+    """The plain mean over groups, with joint replicates."""
+    return combine(lambda values: sum(values) / len(values), list(groups.values()))
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks by label, and who is significantly better than whom."""
+
+    rank: Mapping[str, int]
+    better_than: Mapping[str, tuple[str, ...]]
+    p_adjusted: Mapping[tuple[str, str], float]
+    """(better, worse) -> p, adjusted by Holm over all pairs."""
+
+
+def share_ranks(ordered: Sequence[str], estimates: Mapping[str, Estimate]) -> Ranks:
+    """Ranks of generators that are ordered best first; a pair that cannot be tested counts as no different.
+
+    A new rank begins where everybody above is significantly better than everybody below. So generators
+    that do not differ always share a rank; the reverse does not hold (A and C may differ with B between
+    them), which is what ``better_than`` is for.
+    """
+    pairs, values = [], []
+    for better, worse in combinations(ordered, 2):
+        p = _p(estimates.get(better), estimates.get(worse))
+        if p is not None:
+            pairs.append((better, worse))
+            values.append(p)
+    adjusted = dict(zip(pairs, holm(values), strict=True))
+    beaten = {a: tuple(b for b in ordered if adjusted.get((a, b), 1.0) < ALPHA) for a in ordered}
+    rank, current = {}, 1
+    for place, label in enumerate(ordered):
+        below = ordered[place:]
+        if place and all(set(below) <= set(beaten[above]) for above in ordered[:place]):
+            current = place + 1
+        rank[label] = current
+    return Ranks(rank, beaten, adjusted)
+
+
+def _p(a: Estimate | None, b: Estimate | None) -> float | None:
+    if a is None or b is None:
+        return None
+    try:
+        return difference(a, b).p
+    except UnpairedError:
+        return None
