@@ -55,6 +55,9 @@ class TrajectoryPairs(Evidence):
     """Frozen floor values by score key (METHODS: the calibrated zero-intelligence generator)."""
     single_day: bool = False
     """True where all starts lie on one instrument-day: within-day inference only."""
+    training: Mapping[str, Sequence[MinuteBars]] = field(default_factory=dict)
+    """Bars of the latest training periods by instrument, one ``[M]`` for each; empty where there are none. What a
+    generator may have learned by heart; no metric of closeness may look at them."""
 
     @property
     def rollouts(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from marsbench.evidence import Task, TaskContext, TrajectoryPairs
+from marsbench.market.bars import MinuteBars
 from marsbench.market.rules import MINUTE, clock_text
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import Generator, Kind, Start
@@ -15,6 +16,8 @@ from marsbench.simulation.contracts import Generator, Kind, Start
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
 
+TRAINING_PERIODS = 10
+"""So many of the latest training periods of an instrument are kept to recognise copies of them."""
 GOLDEN = 0.6180339887498949
 
 
@@ -54,7 +57,12 @@ class Realism(Task):
 
     @property
     def metrics(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-        return (("stylized-facts", {}), ("distribution-similarity", {}), ("three-class-accuracy", {}))
+        return (
+            ("stylized-facts", {}),
+            ("distribution-similarity", {}),
+            ("three-class-accuracy", {}),
+            ("memorisation", {}),
+        )
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of the test periods, in time order within each period."""
@@ -111,7 +119,16 @@ class Realism(Task):
             minutes=self.minutes,
             floors=context.floors,
             single_day=dataset.single_day,
+            training=_training(dataset),
         )
+
+
+def _training(dataset: Dataset) -> dict[str, list[MinuteBars]]:
+    """Bars of the last training periods of every instrument, as many as the baselines learn from."""
+    periods: dict[str, list[Period]] = {}
+    for period in sorted(dataset.split("train"), key=lambda p: (p.date, p.start_ns)):
+        periods.setdefault(period.instrument, []).append(period)
+    return {name: [dataset.bars(p) for p in own[-TRAINING_PERIODS:]] for name, own in periods.items()}
 
 
 def _spread(items: list[Any], count: int) -> list[Any]:

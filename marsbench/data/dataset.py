@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from itertools import pairwise
@@ -98,6 +98,7 @@ class Dataset:
         self.day = lru_cache(_KEPT_DAYS)(self._day)
         self.window = lru_cache(_KEPT_PARTS)(self._window)
         self.beside = lru_cache(None)(self._beside)
+        self.bars = lru_cache(None)(self._bars)
 
     @property
     def content_hash(self) -> str:
@@ -204,6 +205,14 @@ class Dataset:
         from marsbench.market.replay import cut
 
         return cut(self.day(instrument, date), start_ns, end_ns)
+
+    def _bars(self, period: Period) -> Any:
+        """One-minute bars of a period (``MinuteBars``), kept: they are small, the orders behind them are not."""
+        from marsbench.market.bars import minute_bars
+        from marsbench.market.rules import MINUTE
+
+        whole = self.trajectory(period)  # a recording may begin within a minute: bars lie on clock minutes
+        return minute_bars(replace(whole, start_ns=whole.start_ns // MINUTE * MINUTE))
 
     def __reduce__(self) -> tuple[type[Dataset], tuple[Path]]:
         return Dataset, (self.folder,)  # Workers open it for themselves; what is in memory stays here.
