@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -117,6 +117,35 @@ def _measured(start: Start, market: Market) -> tuple[MinuteBars, Health | None]:
     return minute_bars(market, last_trade_ticks=start.book.last_trade_ticks, done=done), health(market, done)
 
 
+@dataclass(frozen=True)
+class Landing:
+    """Where a control or the oracle must land on one score of a metric, with replay of many days."""
+
+    generator: str
+    """``control-constant``, ``control-copy``, ``control-shuffled`` or ``reference``, the oracle."""
+    score: str
+    """Key of a score that shows it."""
+    low: float = -np.inf
+    high: float = np.inf
+    of: Literal["value", "above_ceiling"] = "value"
+    """What must lie within ``[low, high]``: the value, or value - ceiling."""
+    missing: bool = False
+    """Instead: there must be no value."""
+
+    def problem(self, score: Score) -> str | None:
+        """What is wrong with where the generator landed; None where nothing is."""
+        place = f"{self.generator} on {self.score}"
+        if self.missing or score.value is None:
+            if self.missing == (score.value is None):
+                return None
+            return f"{place}: {'no value' if score.value is None else f'value {score.value:.4g}'} ({score.reason})"
+        if self.of == "above_ceiling" and score.ceiling is None:
+            return f"{place}: there is no ceiling to land above or below"
+        found = score.value - (score.ceiling or 0.0) if self.of == "above_ceiling" else score.value
+        inside = self.low <= found <= self.high
+        return None if inside else f"{place}: {self.of} is {found:.4g}, must lie in [{self.low:g}, {self.high:g}]"
+
+
 class Metric(ABC):
     """A metric family. Subclasses are frozen dataclasses whose fields are its parameters."""
 
@@ -127,6 +156,8 @@ class Metric(ABC):
     """Whether it can judge simulations that are book snapshots alone (``TrajectoryPairs.lacking``); where it
     cannot, it is not asked and counts as not applicable."""
     summary: ClassVar[str] = ""
+    landings: ClassVar[tuple[Landing, ...]] = ()
+    """Where the three controls and the oracle must land; the tests hold the metrics of ``realism`` to it."""
 
     @abstractmethod
     def evaluate(self, evidence: Any, rng: np.random.Generator) -> Outcome:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.evidence import Metric, TrajectoryPairs
+from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.scores import Direction, Outcome, Score
 from marsbench.stats.bootstrap import Interval, deletion_weights, jackknife_interval
 from marsbench.stats.histogram import Bins
@@ -64,6 +64,12 @@ class DistributionSimilarity(Metric):
     evidence = TrajectoryPairs
     takes_books = True
     summary = "overlap and Wasserstein distance of the ten per-minute quantities with replay"
+    landings = (
+        Landing("control-constant", "distribution_similarity.volatility", 0.0, 0.2),
+        Landing("control-copy", "distribution_similarity.volatility", -0.3, -0.01, "above_ceiling"),
+        Landing("control-shuffled", "distribution_similarity.volatility", -0.5, -0.08, "above_ceiling"),
+        Landing("reference", "distribution_similarity.volatility", -0.05, 0.1, "above_ceiling"),
+    )
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
         units = split_units(evidence)

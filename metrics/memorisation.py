@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.evidence import Metric, TrajectoryPairs
+from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.market.bars import MinuteBars
 from marsbench.scores import Outcome, Score
 from marsbench.stats.bootstrap import Interval, cluster_interval
@@ -62,6 +62,12 @@ class Memorisation(Metric):
     version = 1
     evidence = TrajectoryPairs
     summary = "nearest-neighbour distance to training windows against held-out windows; 1 is independent"
+    landings = (
+        Landing("control-constant", KEY, 0.9, 1.5),
+        Landing("control-copy", KEY, 0.0, 0.5),
+        Landing("control-shuffled", KEY, 0.5, 1.2),
+        Landing("reference", KEY, 0.9, 1.1),
+    )
 
     def __post_init__(self) -> None:
         if self.window < 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.evidence import Metric, TrajectoryPairs
+from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.scores import Outcome, Score
 from marsbench.stats.bootstrap import cluster_interval
 from marsbench.stats.facts import CURVES, FACTS, TAIL_FRACTIONS, Fact, distance
@@ -81,6 +81,13 @@ class StylizedFacts(Metric):
     evidence = TrajectoryPairs
     takes_books = True
     summary = "closeness of the eleven stylized facts' curves to replay"
+    landings = (
+        Landing("control-constant", "facts.02_heavy_tails", missing=True),  # a frozen price has no returns
+        # another day has the facts of any day: a copy must not stand out here, that is what memorisation is for
+        Landing("control-copy", "facts.02_heavy_tails", -0.1, 0.15, "above_ceiling"),
+        Landing("control-shuffled", "facts.07_conditional_heavy_tails", 0.0, np.inf, "above_ceiling"),
+        Landing("reference", "facts.01_absence_of_autocorrelation", -0.1, 0.05, "above_ceiling"),
+    )
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
         if (why := evidence.lacking.get("last_trade_ticks")) is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.evidence import Metric, TrajectoryPairs
+from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.scores import Outcome, Score
 from marsbench.stats.bootstrap import cluster_interval, share_interval
 from marsbench.stats.classes import MISSING, accuracy, classify, kappa, tercile_edges, vote_shares
@@ -83,6 +83,12 @@ class ThreeClassAccuracy(Metric):
     evidence = TrajectoryPairs
     takes_books = True
     summary = "3-class accuracy of the ten per-minute quantities, same minute of the same start"
+    landings = (
+        Landing("control-constant", "three_class_accuracy.volatility.one_rollout", 0.28, 0.38),
+        Landing("control-copy", "three_class_accuracy.volatility.one_rollout", 0.28, 0.40),
+        Landing("control-shuffled", "three_class_accuracy.volatility.one_rollout", 0.28, 0.38),
+        Landing("reference", "three_class_accuracy.volatility.one_rollout", 0.38, 0.6),
+    )
 
     def __post_init__(self) -> None:
         if self.edges not in ("instrument", "pooled"):

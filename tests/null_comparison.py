@@ -94,9 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for units in options.units:
         for level, count in false_alarms(range(options.seeds), units=units, shift=options.shift).items():
             low, high = stats.binomtest(count, options.seeds).proportion_ci(method="exact")
-            print(
-                f"{units} units, shift {options.shift:g}, {level}: {count / options.seeds:.1%} [{low:.1%}, {high:.1%}] of {options.seeds}"
-            )
+            what = f"{units} units, shift {options.shift:g}, {level}"
+            print(f"{what}: {count / options.seeds:.1%} [{low:.1%}, {high:.1%}] of {options.seeds}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""The known-bad controls and the oracle land where each metric says that they must."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from marsbench import registry, results, runner
+from marsbench.evidence import Landing
+from marsbench.results import Result
+from marsbench.scores import Score
+from marsbench.tasks.realism import Realism
+from reference import small_data_set
+
+GENERATORS = ("control-constant", "control-copy", "control-shuffled", "reference")
+METRICS = [name for name, _ in Realism().metrics]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """Results of the controls and the oracle on four days of two instruments of the reference market."""
+    folder: Path = tmp_path_factory.mktemp("landings")
+    market = small_data_set(folder / "small", ("REF-A", "REF-D"), 4)
+    report = runner.run(
+        list(GENERATORS), tasks=["realism,rollouts=2"], datasets=[str(market)], results=folder / "r", track=False
+    )
+    return {r.generator["label"]: r for r in map(results.read, report.done)}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_says_where_the_controls_and_the_oracle_land(name: str) -> None:
+    declared = registry.lookup("metrics", name).landings
+    assert {landing.generator for landing in declared} == set(GENERATORS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_controls_and_oracle_land_where_the_metric_says(name: str, scored: dict[str, Result]) -> None:
+    for landing in registry.lookup("metrics", name).landings:
+        assert landing.problem(scored[landing.generator].scores[landing.score]) is None
+
+
+def test_the_gate_stops_the_constant_and_nobody_else(scored: dict[str, Result]) -> None:
+    from marsbench.ranking import invalid
+
+    broken = {label: {line.split(" is ")[0] for line in invalid(r.scores)} for label, r in scored.items()}
+    assert broken.pop("control-constant") == {"validity.book_frozen", "validity.cancel_gap"}
+    assert set(map(len, broken.values())) == {0}
+
+
+def test_a_landing_says_what_is_wrong() -> None:
+    there, gone = Score("a.b", 0.7, "facts", ceiling=0.5), Score("a.b", None, "facts", reason="no trade")
+    assert Landing("g", "a.b", 0.6, 0.8).problem(there) is None
+    assert Landing("g", "a.b", 0.1, 0.3, "above_ceiling").problem(there) is None
+    assert Landing("g", "a.b", 0.8).problem(there) == "g on a.b: value is 0.7, must lie in [0.8, inf]"
+    assert Landing("g", "a.b", missing=True).problem(gone) is None
+    assert "no value (no trade)" in (Landing("g", "a.b", 0.8).problem(gone) or "")
+    assert "value 0.7" in (Landing("g", "a.b", missing=True).problem(there) or "")
+    plain = Score("a.b", 0.7, "facts")
+    assert "no ceiling" in (Landing("g", "a.b", 0.0, 1.0, "above_ceiling").problem(plain) or "")
