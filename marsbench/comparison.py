@@ -140,7 +140,7 @@ def _aggregates(left: Row, right: Row, keys: Mapping[str, str]) -> list[Differen
         nothing = "no informative score that both have"
         return [Difference("overall", "overall", "normalised", "higher", None, None, reason=nothing)]
     try:
-        groups = [group_estimates(row.scores, keys) for row in (left, right)]
+        groups = [group_estimates(row.scores, keys, given_scale=True) for row in (left, right)]
         overall = [overall_estimate(g) for g in groups]
     except UnpairedError as error:
         values = [left.overall, right.overall]
@@ -212,7 +212,8 @@ def to_text(found: Comparison) -> str:
     title = f"{found.a} against {found.b} · {found.dataset} · {', '.join(found.tasks)}"
     rule = (
         f"Differences are {found.a} minus {found.b}, paired by unit of inference; t over jackknife replicates; p "
-        "adjusted by Holm over the groups and over the scores. Overall and groups are normalised, scores are raw."
+        "adjusted by Holm over the groups and over the scores. Overall and groups are normalised by the floors and "
+        "ceilings that both share, scores are raw."
     )
     reasons: dict[str, list[str]] = {}
     for d in found.differences:

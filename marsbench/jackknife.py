@@ -74,8 +74,12 @@ def _error(without: Floats) -> float:
     return float(np.sqrt((n - 1) / n * ((known - known.mean()) ** 2).sum()))
 
 
-def estimate(score: Score, *, normalised: bool) -> Estimate:
+def estimate(score: Score, *, normalised: bool, given_scale: bool = False) -> Estimate:
     """The value of a score, raw or normalised, with its replicates.
+
+    ``given_scale`` takes floor and ceiling as they are. That is right for differences between generators,
+    who share them: under no difference their noise cancels, and else it would only blunt the test. An interval
+    of one generator needs it.
 
     Raises
     ------
@@ -86,6 +90,11 @@ def estimate(score: Score, *, normalised: bool) -> Estimate:
     found = score.normalised_replicates if normalised else score.replicates
     if value is None or not found or score.replicate_units is None:
         raise UnpairedError(f"the result file holds no replicates of {score.key}; `marsbench score` writes them")
+    if normalised and given_scale:
+        if score.floor is None or score.ceiling is None or not score.replicates:
+            raise UnpairedError(f"{score.key} has no floor and ceiling, or no replicates, to be normalised by")
+        raw = np.array([np.nan if x is None else x for x in score.replicates], np.float64)
+        return Estimate(value, {score.replicate_units: (raw - score.floor) / (score.ceiling - score.floor)})
     replicates = np.array([np.nan if x is None else x for x in found], np.float64)
     return Estimate(value, {score.replicate_units: replicates})
 

@@ -347,7 +347,7 @@ def _refuse(rows: Sequence[Row]) -> None:
 
 def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -> tuple[Row, ...]:
     """Best first, unranked ones last, with joint intervals; without significance all share the first rank."""
-    found = {row.label: _estimates(row, keys) for row in rows}
+    found = {row.label: _estimates(row, keys, given_scale=False) for row in rows}
     rows = [_with_intervals(row, found[row.label]) for row in rows]
     good = sorted(
         (r for r in rows if not r.unranked and r.overall is not None), key=lambda r: (-(r.overall or 0), r.label)
@@ -355,15 +355,20 @@ def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -
     rest = sorted(
         (r for r in rows if r not in good), key=lambda r: (-(r.overall if r.overall is not None else -9e9), r.label)
     )
-    tested = {} if single_day else {label: overall_estimate(groups) for label, groups in found.items() if groups}
+    paired = {} if single_day else {r.label: _estimates(r, keys, given_scale=True) for r in good}
+    tested = {label: overall_estimate(groups) for label, groups in paired.items() if groups}
     ranks = share_ranks([r.label for r in good], tested)
     return (*(replace(r, rank=ranks.rank[r.label], better_than=ranks.better_than[r.label]) for r in good), *rest)
 
 
-def _estimates(row: Row, keys: Mapping[str, str]) -> dict[str, Estimate]:
+def _estimates(row: Row, keys: Mapping[str, str], *, given_scale: bool) -> dict[str, Estimate]:
     """Groups with replicates; nothing where a ranking score has none."""
     try:
-        return group_estimates(row.scores, keys) if keys and all(_has(row, key) for key in keys) else {}
+        return (
+            group_estimates(row.scores, keys, given_scale=given_scale)
+            if keys and all(_has(row, key) for key in keys)
+            else {}
+        )
     except UnpairedError:
         return {}
 

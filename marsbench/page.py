@@ -13,7 +13,7 @@ from typing import Any
 import marsbench
 from marsbench import figures
 from marsbench.files import file_safe
-from marsbench.leaderboard import WITHIN_DAY, Leaderboard, Row
+from marsbench.leaderboard import JOINT, NO_INTERVAL, SHARED, WITHIN_DAY, Leaderboard, Row
 from marsbench.leaderboard_text import all_keys, any_score, number
 from marsbench.ranking import GROUPS, counts
 from marsbench.results import Result
@@ -64,6 +64,8 @@ def to_html(board: Leaderboard, *, cache: Path | None = None, draw: bool = True)
             gallery=gallery,
             provenance=_provenance(board),
             within_day=WITHIN_DAY,
+            beneath=[note for note in board.notes if note in (JOINT, SHARED, NO_INTERVAL)],
+            counted=[GROUP_WORDS[g] for g in board.counted],
             floor_at=position(0.0),
             ceiling_at=position(1.0),
             version=marsbench.__version__,
@@ -104,7 +106,7 @@ def rate(value: float | None) -> str:
     return f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.1f} k" if value >= 1e4 else f"{value:,.0f}"
 
 
-def _cell(value: float | str | None) -> dict[str, Any]:
+def _cell(value: float | str | None, interval: tuple[float, float] | None = None) -> dict[str, Any]:
     """A cell of the ranking: a bar, or the word that stands in its place."""
     if not isinstance(value, float):
         return {"value": None, "word": value or "missing", "text": value or "missing"}
@@ -116,6 +118,7 @@ def _cell(value: float | str | None) -> dict[str, Any]:
         "width": round(abs(at - zero), 2),
         "negative": value < -0.0005,  # what is printed as zero is not drawn as a failure
         "off": value < LOW or value > HIGH,
+        "interval": f"[{number(interval[0])}, {number(interval[1])}]".replace("-", "−") if interval else None,
     }
 
 
@@ -125,7 +128,7 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         {
             "key": group,
             "word": GROUP_WORDS[group],
-            "cell": _cell(row.groups.get(group)),
+            "cell": _cell(row.groups.get(group), row.group_intervals.get(group)),
             "dots": [
                 _dot(s) for s in row.scores.values() if s.group == group and counts(s) and s.normalised is not None
             ],
@@ -136,9 +139,15 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         "label": row.label,
         "id": f"g-{file_safe(row.label)}",
         "rank": row.rank,
+        "place": board.place(row) if row.rank else "–",
+        "better_than": row.better_than,
+        "counted": [{"word": GROUP_WORDS[g], "above": row.above_floor(g)} for g in board.counted],
+        "checks": row.checks,
         "unranked": row.unranked,
         "generator": generator,
-        "overall": _cell(row.overall) if row.rank else {"value": None, "word": "unranked", "text": "unranked"},
+        "overall": _cell(row.overall, row.interval)
+        if row.rank
+        else {"value": None, "word": "unranked", "text": "unranked"},
         "groups": groups,
         "below": row.below_floor,
         "rate": row.orders_per_s,

@@ -19,8 +19,10 @@ from marsbench.stats.verdicts import holm
 ALPHA = 0.05
 
 
-def group_estimates(scores: Mapping[str, Score], keys: Mapping[str, str]) -> dict[str, Estimate]:
+def group_estimates(scores: Mapping[str, Score], keys: Mapping[str, str], *, given_scale: bool) -> dict[str, Estimate]:
     """Group -> interquartile mean of its normalised scores, with joint replicates.
+
+    ``given_scale`` for differences, see ``marsbench.jackknife.estimate``.
 
     Raises
     ------
@@ -31,7 +33,7 @@ def group_estimates(scores: Mapping[str, Score], keys: Mapping[str, str]) -> dic
     for group in GROUPS:
         wanted = [key for key, g in keys.items() if g == group]
         if wanted:
-            parts = [estimate(scores[key], normalised=True) for key in wanted]
+            parts = [estimate(scores[key], normalised=True, given_scale=given_scale) for key in wanted]
             out[group] = combine(interquartile_mean, parts)
     return out
 

@@ -30,7 +30,7 @@ def of_units(label: str, units: np.ndarray, **changes: Any) -> Result:
         score(
             f"similarity.q{k}", "distributions", float(units[:, k].mean()),
             replicates=tuple(without[:, k].tolist()), normalised_replicates=tuple(without[:, k].tolist()),
-            replicate_units=f"{len(units)} days", value=float(units[:, k].mean()),
+            replicate_units=f"{len(units)} days", value=float(units[:, k].mean()), floor=0.0, ceiling=1.0,
         )
         for k in range(units.shape[1])
     )  # fmt: skip
