@@ -50,9 +50,10 @@ def test_floors_are_frozen_with_the_data_set_and_handed_to_the_metrics(own_marke
     assert floors["for"]["generator"]["name"] == "zero-intelligence"
     made = results.read(tmp_path / "a" / "runs" / "toy-market" / "toy" / "zero-intelligence" / "0.json")
     assert made.floors["hash"] == floors["hash"]
-    for key, one in made.scores.items():
-        assert one.floor == floors["values"][key] or one.group == "validity"
-        assert one.normalised == pytest.approx(0.0, abs=1e-3)
+    assert set(floors["values"]) == {key for key, one in made.scores.items() if one.group != "validity"}
+    for key, value in floors["values"].items():
+        assert made.scores[key].floor == value
+        assert made.scores[key].normalised == pytest.approx(0.0, abs=1e-3)
     before = path.read_bytes()
     run(own_market, tmp_path / "b", "zero-intelligence", overwrite="always")
     assert path.read_bytes() == before
