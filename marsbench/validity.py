@@ -25,7 +25,7 @@ MOST_CROSSED = 0.01
 """Share of trading time that books may be crossed, or locked, beyond what replay's are."""
 MOST_REJECTED = 0.05
 """Share of messages that may be rejected, and of cancels that may name nothing, beyond replay's."""
-MOST_MALFORMED = 0.001
+MOST_MALFORMED = 0.01
 """Share of messages that may have a bad size, or an earlier time than the message before, beyond replay's."""
 LEAST_MOVING = 0.25
 """The mid must move in so large a part of the minutes, relative to replay."""
