@@ -37,11 +37,15 @@ def choose_seasonality(minute: Ints, day: Ints, instrument: Ints) -> Seasonality
         Labels of the values, all of one shape.
     """
     several = len(np.unique(day)) > 1
+    days = int(day.max(initial=0)) + 1
+    last = int(minute.max(initial=0))
     for width in WIDTHS:
-        keys = np.stack([instrument.ravel(), minute.ravel() // width, day.ravel()])
-        _, cell, own = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
-        _, bucket, total = np.unique(keys[:2], axis=1, return_inverse=True, return_counts=True)
-        others = total[bucket.reshape(-1)] - (own[cell.reshape(-1)] if several else 0)
+        bucket = (instrument * (last // width + 1) + minute // width).ravel()
+        total = np.bincount(bucket)
+        others = total[bucket]
+        if several:
+            cell = bucket * days + day.ravel()
+            others = others - np.bincount(cell)[cell]
         if np.median(others) >= ENOUGH:
             break
     return Seasonality(width, several)
