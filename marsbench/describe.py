@@ -14,7 +14,7 @@ from marsbench.data.dataset import SPLITS, Dataset
 from marsbench.description import ALL, BLOCK_DAYS, PRICE_MINUTES, TAIL_EDGES, Description, Number, stored
 from marsbench.stats import session_facts as facts
 from marsbench.stats import verdicts
-from marsbench.stats.bootstrap import RESAMPLES, cluster_interval, ratio_interval
+from marsbench.stats.bootstrap import cluster_interval, ratio_interval
 from marsbench.stats.fact_pools import FactPools
 from marsbench.stats.impact import binned, decay, fit_power_law
 from marsbench.stats.metaorders import PATH, DayImpacts, Impacts, checked, day_impacts, join_impacts
@@ -62,8 +62,6 @@ def describe(
     split: str = "test",
     days: int | None = None,
     command: str = "",
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Description:
     """Measure whole days of a data set: those on which the split has a period.
 
@@ -92,7 +90,6 @@ def describe(
         lots[instrument] = day.rules.lot_shares
         if metaorders is not None and (point := day_impacts(day, metaorders)) is not None:
             points.append(point)
-    rng = np.random.default_rng(seed)
     whole = sessions(series)
     groups = {ALL: list(range(len(chosen)))}
     groups |= {name: [i for i, d in enumerate(chosen) if d[0] == name] for name in whole.names}
@@ -111,12 +108,12 @@ def describe(
         instruments=list(whole.names),
         lots=lots,
         resembles=dict(dataset.facts.get("resembles", {})),
-        microstructure={k: _inside([insides[i] for i in v], rng, resamples) for k, v in groups.items()},
+        microstructure={k: _inside([insides[i] for i in v]) for k, v in groups.items()},
         curves={k: _mean_curves([insides[i] for i in v]) for k, v in groups.items()},
         facts=measured,
-        lines=_lines(whole, seed, resamples),
+        lines=_lines(whole),
         tails=_tails(whole),
-        impact=_impact(points, seed, resamples) if metaorders is not None else None,
+        impact=_impact(points) if metaorders is not None else None,
         blocks=_blocks(chosen, insides, series),
         prices={name: _prices([series[i] for i in groups[name]]) for name in whole.names},
     )
@@ -146,11 +143,11 @@ def _metaorders(dataset: Dataset) -> dict[str, NDArray[Any]] | None:
     return checked(table) if table is not None and len(table) else None
 
 
-def _inside(days: Sequence[Microstructure], rng: np.random.Generator, resamples: int) -> dict[str, Number]:
+def _inside(days: Sequence[Microstructure]) -> dict[str, Number]:
     """Means over days of the microstructure, and the sign exponent of the mean curve."""
     values = np.array([[getattr(d, name) for name in SCALARS] for d in days])
     known = np.isfinite(values)
-    found = ratio_interval(np.where(known, values, 0.0), known.astype(float), rng, resamples=resamples)
+    found = ratio_interval(np.where(known, values, 0.0), known.astype(float))
     mean = np.where(
         known.any(axis=0), np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
     )
@@ -165,7 +162,7 @@ def _inside(days: Sequence[Microstructure], rng: np.random.Generator, resamples:
     if not len(curves):
         out["sign_exponent"] = [None, None, None]
         return out
-    interval = cluster_interval(exponent, len(curves), rng, resamples=resamples)
+    interval = cluster_interval(exponent, len(curves))
     out["sign_exponent"] = [float(exponent(np.ones((1, len(curves))))[0]), float(interval.low), float(interval.high)]
     return out
 
@@ -200,14 +197,13 @@ def _facts(whole: Sessions) -> dict[str, dict[str, list[Any]]]:
     return out
 
 
-def _lines(whole: Sessions, seed: int, resamples: int) -> dict[str, dict[str, list[float | None]]]:
+def _lines(whole: Sessions) -> dict[str, dict[str, list[float | None]]]:
     pools = FactPools(whole.windows, whole.mid_returns)
-    rng = np.random.default_rng(seed)
     starts = {"volume_d": 0, "timescales_d": -10}
     out: dict[str, dict[str, list[float | None]]] = {}
     for name in LINES:
         pool = pools[name]
-        interval = cluster_interval(pool.curve, pool.clusters, rng, resamples=resamples)
+        interval = cluster_interval(pool.curve, pool.clusters)
         value = pool.curve()[0]
         x = starts.get(name, 1) + np.arange(len(value))
         columns = (x.astype(float), value, interval.low, interval.high)
@@ -225,15 +221,15 @@ def _tails(whole: Sessions) -> dict[str, list[float | None]]:
     return {ALL: np.mean(list(shares.values()), axis=0).tolist()} | {k: v.tolist() for k, v in shares.items()}
 
 
-def _impact(points: Sequence[DayImpacts], seed: int, resamples: int) -> dict[str, dict[str, Any]]:
+def _impact(points: Sequence[DayImpacts]) -> dict[str, dict[str, Any]]:
     whole = join_impacts(points)
     parts = {ALL: whole} | {name: whole.of(i) for i, name in enumerate(whole.instruments)}
-    return {name: _impact_of(part, seed, resamples) for name, part in parts.items()}
+    return {name: _impact_of(part) for name, part in parts.items()}
 
 
-def _impact_of(part: Impacts, seed: int, resamples: int) -> dict[str, Any]:
-    law = fit_power_law(part, seed=seed, resamples=resamples)
-    value, interval, behind = decay(part, seed=seed, resamples=resamples)
+def _impact_of(part: Impacts) -> dict[str, Any]:
+    law = fit_power_law(part)
+    value, interval, behind = decay(part)
     return {
         "n": len(part.size),
         "days": part.days,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from marsbench.data.catalogue import Dataset
+    from marsbench.known_answers import KnownAnswer
 
 
 class Evidence:
@@ -162,6 +163,11 @@ class Metric(ABC):
     @abstractmethod
     def evaluate(self, evidence: Any, rng: np.random.Generator) -> Outcome:
         """Score the evidence. All randomness (resampling, training) comes from ``rng``."""
+
+    @classmethod
+    def known_answers(cls) -> Sequence[KnownAnswer]:
+        """Processes whose truth is known, for ``marsbench check``; none for a metric that claims nothing."""
+        return ()
 
     @classmethod
     def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:

@@ -4,7 +4,8 @@ A metric lists its ``KnownAnswer`` processes; ``marsbench check`` draws each man
 contradicts the truth is an error. By the rule of this project a verdict may be trusted if the upper end of the
 one-sided 95% Clopper-Pearson interval of its error rate is at most ``MOST_ERRORS`` in at least ``SEEDS`` draws:
 an exact 5% test passes that, and one of 7% does not. Claims are counted before Holm's correction, which only
-makes them rarer.
+makes them rarer; how often at least one property is falsely called present after it, the family-wise error
+rate, is a row of its own for every process with several of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ MOST_ERRORS = 0.08
 COVERAGE = (0.92, 0.98)
 """Where the measured coverage of a nominal 95% interval has to lie."""
 ENOUGH_POWER = 0.9
+FAMILY = "any of them, after Holm"
+"""The row of a process that counts draws with any false presence."""
 
 NOT_PRESENT = "not present"
 """The truth of a property that the process does not have, but that no margin tells apart from having it."""
@@ -40,6 +43,8 @@ class Claim:
     word: str
     distance: float = math.nan
     """Standard errors by which the decisive number clears the criterion (negative: on the other side)."""
+    adjusted: str = ""
+    """The word after the correction for several properties; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,11 @@ def claims(verdicts: Mapping[str, Verdict]) -> dict[str, Claim]:
     out = {}
     for key, v in verdicts.items():
         if v.p is None or v.p_absent is None:
-            out[key] = Claim(INCONCLUSIVE)
+            out[key] = Claim(INCONCLUSIVE, adjusted=v.verdict)
             continue
         present, absent = (float(stats.norm.isf(min(max(p, 1e-300), 1 - 1e-16))) for p in (v.p, v.p_absent))
         word = PRESENT if v.p < ALPHA else ABSENT if v.p_absent < ALPHA else INCONCLUSIVE
-        out[key] = Claim(word, present if present >= absent else -absent)
+        out[key] = Claim(word, present if present >= absent else -absent, v.verdict)
     return out
 
 
@@ -117,7 +122,21 @@ def measure(known: Sequence[KnownAnswer], seeds: int = SEEDS, *, jobs: int = 1) 
     drawn: dict[str, list[dict[str, Claim]]] = {}
     for (k, _), part in zip(todo, progress.bar(found, total=len(todo), desc="drawing processes"), strict=True):
         drawn.setdefault(k.process, []).extend(part)
-    return [_rates(k, name, drawn[k.process]) for k in known for name in k.truth]
+    rows = []
+    for k in known:
+        rows += [_rates(k, name, drawn[k.process]) for name in k.truth]
+        rows += _family(k, drawn[k.process])
+    return rows
+
+
+def _family(known: KnownAnswer, draws: Sequence[Mapping[str, Claim]]) -> list[Rates]:
+    """How often any property that is not there is called present, after the correction for their number."""
+    without = [name for name, truth in known.truth.items() if truth in (ABSENT, NOT_PRESENT)]
+    if len(without) < 2 or not all(d[name].adjusted for d in draws for name in without):
+        return []
+    falsely = [any(d[name].adjusted == PRESENT for name in without) for d in draws]
+    judged = [{FAMILY: Claim(PRESENT if any_ else INCONCLUSIVE)} for any_ in falsely]
+    return [_rates(replace(known, truth={FAMILY: NOT_PRESENT}), FAMILY, judged)]
 
 
 def _blocks(seeds: int, size: int = 20) -> Iterable[range]:

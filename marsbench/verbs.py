@@ -187,6 +187,23 @@ def _write_html(boards: Sequence[Leaderboard], options: argparse.Namespace) -> N
         print(write_atomic(target, to_html(board, cache=cache, draw=options.figures)))
 
 
+def check(options: argparse.Namespace) -> int:
+    """Draw processes whose answer is known; 1 where a verdict or an interval may not be trusted."""
+    from marsbench import check as checking
+
+    found = checking.check(
+        options.metric, seeds=options.seeds, processes=options.process, jobs=options.jobs, command=_command(options)
+    )
+    if options.json:
+        _print_json(found.to_dict())
+    else:
+        print(checking.to_text(found), end="")
+    if options.output:
+        for path in checking.write(found, options.output):
+            progress.say(f"check: {path}")
+    return 0 if found.trusted else 1
+
+
 def list_(options: argparse.Namespace) -> int:
     """List plug-ins or data sets."""
     if options.what == "datasets":

@@ -45,7 +45,7 @@ class Memorisation(Metric):
         a baseline worth ranking; whether memory is a fault depends on the use. It stands in the
         profile of validity, for the reader to judge.
     Interval
-        By cluster, of the difference of the two means: bootstrap, jackknife t below 20 clusters.
+        By cluster, of the difference of the two means: jackknife t.
     Reference
         Nearest-neighbour ratios as in Meehan, Chaudhuri, Dasgupta (2020), A non-parametric test to
         detect data-copying in generative models; the features are ours.
@@ -93,7 +93,7 @@ class Memorisation(Metric):
         if n == 0:
             why = f"no window of {self.window} minutes that can be compared with a training and another real window"
             return Outcome((_score(None, None, 0, clusters, why),))
-        interval = cluster_interval(ratio, clusters, rng)
+        interval = cluster_interval(ratio, clusters)
         value = number(ratio(np.ones((1, clusters)))[0])
         missing = None if value is not None else "generated or replayed windows are all incomplete"
         return Outcome((_score(value, interval, n, clusters, missing),))

@@ -24,6 +24,8 @@ from ._scoring import Units, number, numbers, split_score, split_units
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from marsbench.known_answers import KnownAnswer
+
 Floats = NDArray[np.float64]
 Table = dict[str, list[Any]]
 
@@ -55,9 +57,8 @@ class StylizedFacts(Metric):
         within windows; for 2, 3, 7 the frozen value of the calibrated zero-intelligence generator.
         Normalised = (value - floor) / (ceiling - floor), 1 being as close as replay is to itself.
     Interval
-        Jackknife t over clusters for the scores, whose coverage the tests of intervals measure on a mean
-        gap. A percentile bootstrap repeats clusters, which shifts a distance that is never negative.
-        Curves and statistics: cluster bootstrap, t interval below 20 clusters.
+        Jackknife t over clusters for the scores, whose coverage is measured by ``marsbench check intervals``.
+        The same for curves and statistics.
     Reference
         Cont (2001); MarS (ICLR 2025) appendix I; Ratliff-Crain et al. (2023); Takahashi et al. (2019).
     Deviates
@@ -74,7 +75,6 @@ class StylizedFacts(Metric):
     """Random halves that a score averages over."""
     shuffles: int = 16
     """Different shuffles of replay behind a floor."""
-    resamples: int = 1000
 
     name = "stylized-facts"
     version = 1
@@ -138,7 +138,7 @@ class StylizedFacts(Metric):
             table: Table = {"source": [], "x": [], "value": [], "ci_low": [], "ci_high": [], "ci_method": []}
             for source, of_source in pools.items():
                 pool = of_source[name]
-                found = cluster_interval(pool.curve, pool.clusters, rng, resamples=self.resamples)
+                found = cluster_interval(pool.curve, pool.clusters)
                 table["source"] += [source] * len(curve.x)
                 table["x"] += [float(x) for x in curve.x]
                 table["value"] += numbers(pool.curve()[0])
@@ -163,13 +163,20 @@ class StylizedFacts(Metric):
             def statistic(weights: Floats, pool: Pool = pool) -> Floats:
                 return fact.statistic(pool.curve(weights))
 
-            found = cluster_interval(statistic, pool.clusters, rng, resamples=self.resamples)
+            found = cluster_interval(statistic, pool.clusters)
             row[source] = number(statistic(np.ones((1, pool.clusters)))[0])
             row[f"{source}_ci_low"], row[f"{source}_ci_high"] = number(found.low), number(found.high)
         for name in ("value", "ci_low", "ci_high", "floor", "ceiling", "normalised"):
             row[f"distance_{name}"] = getattr(score, name)
         row["informative"] = None if score.informative is None else float(score.informative)
         return row
+
+    @classmethod
+    def known_answers(cls) -> list[KnownAnswer]:
+        """GARCH and its kin, Roll's bounce, a Hawkes process and others, at the sizes of both tasks."""
+        from ._known_facts import known_facts
+
+        return known_facts()
 
     @classmethod
     def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:

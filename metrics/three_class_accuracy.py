@@ -63,7 +63,7 @@ class ThreeClassAccuracy(Metric):
         predictable the market is. Persistence (the class of the minute, or the k minutes, before the
         start, held) stands in the table.
     Interval
-        Cluster bootstrap, Student t over jackknife pseudo-values below 20 clusters.
+        Jackknife t over clusters, of the logit for the accuracy.
     Reference
         MarS (ICLR 2025) appendix J, Figure 22, Table 7.
     Deviates
@@ -76,7 +76,6 @@ class ThreeClassAccuracy(Metric):
 
     edges: str = "instrument"
     """``"instrument"`` or ``"pooled"`` terciles."""
-    resamples: int = 1000
 
     name = "three-class-accuracy"
     version = 1
@@ -156,10 +155,11 @@ class ThreeClassAccuracy(Metric):
             found, base = (np.tensordot(weights, m, 1) for m in (matrix, others[best]))
             return np.stack([accuracy(found), kappa(found), accuracy(found) - accuracy(base)], axis=-1)
 
-        interval = cluster_interval(statistics, len(matrix), rng, resamples=self.resamples)
+        interval = cluster_interval(statistics, len(matrix))
         interval = within(interval, np.array([0.0, -1.0, -1.0]), np.array([1.0, 1.0, 1.0]))
         value, agreement, gain = statistics(np.ones((1, len(matrix))))[0]
-        share = share_interval(replace(interval, low=interval.low[0], high=interval.high[0]), value)
+        of_share = None if interval.deleted is None else interval.deleted[:, 0]
+        share = share_interval(value, replace(interval, low=interval.low[0], high=interval.high[0], deleted=of_share))
         n = round(float(total.sum()))
         missing = None
         if number(value) is None:

@@ -36,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @cache
 def _described(folder: Path, split: str) -> Description:
-    return describe(Dataset(folder), split=split, command="marsbench data describe toy-market", resamples=50)
+    return describe(Dataset(folder), split=split, command="marsbench data describe toy-market")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_description_survives_being_written_and_read(found: Description, tmp_p
 
 
 def test_the_same_days_give_the_same_figures(market: Path, found: Description):
-    again = describe(Dataset(market), split="all", command=found.command, resamples=50)
+    again = describe(Dataset(market), split="all", command=found.command)
     assert again == found
 
 
@@ -184,7 +184,7 @@ def test_a_market_without_metaorders_says_so(found: Description):
 def test_metaorders_give_exponents_paths_and_figures(market: Path, monkeypatch: pytest.MonkeyPatch, real: Description):
     data = Dataset(market)
     monkeypatch.setattr(Dataset, "metaorders", lambda self: metaorders(self.days))
-    found = describe(data, split="all", resamples=50)
+    found = describe(data, split="all")
     assert found.impact is not None
     assert found.impact[ALL]["n"] == 80
     assert len(found.impact[ALL]["prefactor"]) == 2
@@ -195,7 +195,7 @@ def test_metaorders_give_exponents_paths_and_figures(market: Path, monkeypatch: 
 
 def test_an_empty_list_of_metaorders_is_none(market: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Dataset, "metaorders", lambda self: metaorders([]))
-    assert describe(Dataset(market), resamples=50).impact is None
+    assert describe(Dataset(market)).impact is None
 
 
 def test_a_crossed_book_or_a_day_without_trade_fails(found: Description):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.stats.bootstrap import RESAMPLES, Interval, cluster_interval
+from marsbench.stats.bootstrap import Interval, cluster_interval
 from marsbench.stats.metaorders import PATH, Impacts
 from marsbench.stats.windows import codes
 
@@ -116,7 +116,7 @@ def _peak(gain: Floats) -> Floats:
     return np.where(gain.max(axis=-1) > 0, found, np.nan)
 
 
-def fit_power_law(impacts: Impacts, *, seed: int = 0, resamples: int = RESAMPLES) -> PowerLaw | None:
+def fit_power_law(impacts: Impacts) -> PowerLaw | None:
     """Fit delta (common) and Y (of each instrument); None with fewer than 10 metaorders.
 
     The search of delta ends at 0 and 2.
@@ -129,9 +129,7 @@ def fit_power_law(impacts: Impacts, *, seed: int = 0, resamples: int = RESAMPLES
     def statistic(weights: Floats) -> Floats:
         return _peak(sums.gains(weights))
 
-    interval = cluster_interval(
-        statistic, impacts.days, np.random.default_rng(seed), resamples=resamples, what="instrument-days"
-    )
+    interval = cluster_interval(statistic, impacts.days, what="instrument-days")
     delta = float(statistic(np.ones((1, impacts.days)))[0])
     exact = np.stack([np.bincount(impacts.instrument, impacts.impact * impacts.size**delta),
                       np.bincount(impacts.instrument, impacts.size ** (2 * delta))])  # fmt: skip
@@ -168,7 +166,7 @@ def binned(impacts: Impacts, bins: int = BINS) -> dict[str, Floats]:
     return dict(zip(("size", "impact", "error", "n"), table.T, strict=True))
 
 
-def decay(impacts: Impacts, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[Floats, Interval, int]:
+def decay(impacts: Impacts) -> tuple[Floats, Interval, int]:
     """Mean path over its value at the end of the metaorder, ``[len(PATH)]``; its interval; metaorders behind it.
 
     A ratio of means over those metaorders that last ``MIN_PATH_NS`` and whose whole path lies in the day.
@@ -184,8 +182,6 @@ def decay(impacts: Impacts, *, seed: int = 0, resamples: int = RESAMPLES) -> tup
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total / total[:, [PATH.index(1.0)]])
 
-    interval = cluster_interval(
-        statistic, days, np.random.default_rng(seed), resamples=resamples, what="instrument-days"
-    )
+    interval = cluster_interval(statistic, days, what="instrument-days")
     value = statistic(np.ones((1, days)))[0] if days else np.full(len(PATH), np.nan)
     return value, interval, int(ok.sum())

@@ -25,8 +25,8 @@ from marsbench.stats.facts import FACTS
 
 M = 25
 METRICS: tuple[Metric, ...] = (StylizedFacts(), DistributionSimilarity(), ThreeClassAccuracy())
-SMALL: tuple[Metric, ...] = (StylizedFacts(splits=4, shuffles=2, resamples=50), DistributionSimilarity(splits=4),
-                             ThreeClassAccuracy(resamples=50))  # fmt: skip
+SMALL: tuple[Metric, ...] = (StylizedFacts(splits=4, shuffles=2), DistributionSimilarity(splits=4),
+                             ThreeClassAccuracy())  # fmt: skip
 IDS = [m.name for m in METRICS]
 
 
@@ -290,7 +290,7 @@ def test_the_metrics_run_on_real_orders_and_persistence_comes_from_the_history()
     evidence = TrajectoryPairs(
         starts=tuple(starts), replay=tuple(truth), simulated=tuple((t, t) for t in truth), minutes=5, single_day=True
     )
-    out = ThreeClassAccuracy(resamples=50).evaluate(evidence, rng)
+    out = ThreeClassAccuracy().evaluate(evidence, rng)
     table = out.tables["accuracy_summary"]
     assert all(s.value == 1 for s in out.scores)
     assert all(v is not None for v in table["persistence_accuracy"])

@@ -35,7 +35,7 @@ def planted(
 
 @pytest.mark.parametrize("delta", [0.3, 0.5, 1.0])
 def test_a_planted_exponent_is_found_whatever_the_prefactors(delta: float):
-    fit = fit_power_law(planted(delta, noise=0.02), resamples=200)
+    fit = fit_power_law(planted(delta, noise=0.02))
     assert fit is not None
     assert fit.delta_low < delta < fit.delta_high
     assert fit.delta == pytest.approx(delta, abs=0.06)
@@ -46,20 +46,20 @@ def test_a_planted_exponent_is_found_whatever_the_prefactors(delta: float):
 
 def test_one_prefactor_for_all_would_be_wrong_and_one_instrument_can_be_fitted_alone():
     impacts = planted(0.5, noise=0.02)
-    alone = fit_power_law(impacts.of(2), resamples=100)
+    alone = fit_power_law(impacts.of(2))
     assert alone is not None
     assert alone.delta == pytest.approx(0.5, abs=0.08)
     assert alone.days == 30
 
 
 def test_the_interval_covers_the_planted_exponent_as_often_as_it_says():
-    fits = [fit_power_law(planted(0.5, seed, days=12, each=40, instruments=2), resamples=200) for seed in range(60)]
+    fits = [fit_power_law(planted(0.5, seed, days=12, each=40, instruments=2)) for seed in range(60)]
     hits = sum(f is not None and f.delta_low <= 0.5 <= f.delta_high for f in fits)
     assert hits >= 51  # 95% nominal; 51 of 60 is four standard errors below
 
 
 def test_noise_alone_is_no_square_root():
-    fit = fit_power_law(planted(0.5, noise=3.0, days=5, each=20), resamples=200)
+    fit = fit_power_law(planted(0.5, noise=3.0, days=5, each=20))
     assert fit is not None
     assert fit.verdict != "holds"
     assert fit_power_law(join_impacts([])) is None

@@ -1,0 +1,169 @@
+"""``marsbench check``: how often the verdicts of a metric, or the intervals of the library, are right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from marsbench import __version__, registry
+from marsbench.files import write_atomic
+from marsbench.known_answers import COVERAGE, COVERED, MOST_ERRORS, SEEDS, KnownAnswer, Rates, measure
+
+INTERVALS = "intervals"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one check has measured."""
+
+    subject: str
+    """Name of the metric, or ``intervals``."""
+    version: int | None
+    """Of the metric."""
+    seeds: int
+    command: str
+    rates: tuple[Rates, ...]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every error rate and every coverage is as it should be."""
+        return all(rate.trusted for rate in self.rates)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "subject": self.subject,
+            "version": self.version,
+            "marsbench": __version__,
+            "seeds": self.seeds,
+            "command": self.command,
+            "trusted": self.trusted,
+            "rates": [rate.to_dict() for rate in self.rates],
+        }
+
+
+def check(
+    subject: str,
+    *,
+    seeds: int = SEEDS,
+    processes: Sequence[str] | None = None,
+    jobs: int = 1,
+    command: str = "",
+) -> Checked:
+    """Draw the processes of a metric, or of ``intervals``, and count what was right.
+
+    Parameters
+    ----------
+    processes
+        Only those whose names begin with one of these.
+
+    Raises
+    ------
+    ValueError
+        For an unknown metric or process, a metric without known answers, or seeds or jobs below 1.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs {jobs}: write at least 1 process")
+    known, version = _known(subject)
+    if processes is not None:
+        for name in processes:
+            if not any(k.process.startswith(name) for k in known):
+                raise ValueError(f"{subject}: {registry.nearest(name, [k.process for k in known], what='process')}")
+        known = [k for k in known if k.process.startswith(tuple(processes))]
+    return Checked(subject, version, seeds, command, tuple(measure(known, seeds, jobs=jobs)))
+
+
+def _known(subject: str) -> tuple[list[KnownAnswer], int | None]:
+    if subject == INTERVALS:
+        from marsbench.known_intervals import known_intervals
+
+        return known_intervals(), None
+    metric = registry.lookup("metrics", subject)
+    known = list(metric.known_answers())
+    if not known:
+        able = [n for n in registry.names("metrics") if registry.lookup("metrics", n).known_answers()]
+        raise ValueError(
+            f"{subject} makes no claim whose truth could be known; check one of {', '.join([*able, INTERVALS])}"
+        )
+    return known, int(metric.version)
+
+
+_HEADS = ("property", "truth", "right", "wrong", "at most", "says nothing", "trusted", "units", "needed")
+
+
+def _cells(rate: Rates) -> tuple[str, ...]:
+    needed = "" if rate.units_needed is None else f"{rate.units_needed:,}"
+    return (
+        rate.property, rate.truth, f"{rate.right:.1%}", f"{rate.wrong:.1%}", f"{rate.wrong_high:.1%}",
+        f"{rate.open:.1%}", "yes" if rate.trusted else "NO", f"{rate.units:,}", needed,
+    )  # fmt: skip
+
+
+def _by_process(found: Checked) -> list[tuple[Rates, list[Rates]]]:
+    groups = [list(rows) for _, rows in groupby(found.rates, key=lambda rate: rate.process)]
+    return [(rows[0], rows) for rows in groups]
+
+
+def _verdict(found: Checked) -> str:
+    bad = sum(not rate.trusted for rate in found.rates)
+    if not bad:
+        return f"All {len(found.rates)} rates are as they should be."
+    return f"{bad} of {len(found.rates)} rates are NOT as they should be."
+
+
+def _rule(found: Checked) -> str:
+    low, high = COVERAGE
+    words = []
+    if any(rate.truth != COVERED for rate in found.rates):
+        words.append(
+            f"A verdict is trusted where the upper end of the one-sided 95% interval of its error rate (at most) is "
+            f"{MOST_ERRORS:.0%} or less. Right is the power, counted before Holm's correction; needed is how many "
+            "units (days, windows) 90% power would take where it is lower: until then the verdict is inconclusive."
+        )
+    if any(rate.truth == COVERED for rate in found.rates):
+        words.append(
+            f"A nominal 95% interval is trusted where it covers the true value {low:.0%} to {high:.0%} of the time."
+        )
+    return " ".join(words)
+
+
+def to_text(found: Checked) -> str:
+    """Aligned tables, one for each process."""
+    blocks = []
+    for first, rows in _by_process(found):
+        lines = [_HEADS, *map(_cells, rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADS))]
+        body = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        blocks.append("\n".join([f"{first.process}: {first.about}; {first.size}", *(f"  {line}" for line in body)]))
+    return "\n\n".join([*blocks, f"{_rule(found)}\n{_verdict(found)} {found.seeds:,} draws of each process."]) + "\n"
+
+
+def to_markdown(found: Checked) -> str:
+    """The page that is kept under ``results``."""
+    of = found.subject if found.version is None else f"{found.subject}, version {found.version}"
+    lines = [f"# Known answers: {of}", "", f"{_verdict(found)} {found.seeds:,} draws of each process.", ""]
+    lines += [_rule(found), "", f"Made by `{found.command}`.", ""] if found.command else [_rule(found), ""]
+    heads = ("process", *_HEADS)
+    lines += [_row(heads), _row(["---"] * len(heads))]
+    for _, rows in _by_process(found):
+        lines += [_row((rate.process, *_cells(rate))) for rate in rows]
+    lines += ["", "## Processes", ""]
+    lines += [f"- `{first.process}`: {first.about}; {first.size}." for first, _ in _by_process(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def write(found: Checked, folder: str | Path) -> list[Path]:
+    """Write ``check-<subject>.md`` and ``.json`` into a folder; returns their paths."""
+    base = Path(folder) / f"check-{found.subject}"
+    made: tuple[tuple[str, Callable[[Checked], str]], ...] = (
+        (".md", to_markdown),
+        (".json", lambda c: json.dumps(c.to_dict(), indent=1, ensure_ascii=False) + "\n"),
+    )
+    return [write_atomic(base.with_name(base.name + suffix), text(found)) for suffix, text in made]
