@@ -67,7 +67,13 @@ def jackknife_error(full: Floats, deleted: Floats) -> tuple[Floats, Floats]:
 
 
 def jackknife_interval(
-    full: Floats, deleted: Floats, *, clusters: int | None = None, level: float = LEVEL, what: str = "clusters"
+    full: Floats,
+    deleted: Floats,
+    *,
+    clusters: int | None = None,
+    most_dof: float = np.inf,
+    level: float = LEVEL,
+    what: str = "clusters",
 ) -> Interval:
     """Student t interval over the pseudo-values ``G full - (G - 1) deleted[g]`` of a delete-group jackknife.
 
@@ -79,11 +85,13 @@ def jackknife_interval(
         The statistic without group g, ``[G, ...]``. Groups without which it does not exist are left out.
     clusters
         How many there are, where a group is more than one.
+    most_dof
+        No more degrees of freedom than this, for statistics that use only a part of the clusters at a time.
     """
     full, deleted = np.asarray(full, np.float64), np.asarray(deleted, np.float64)
     groups = len(deleted)
     error, dof = jackknife_error(full, deleted)
-    half = stats.t.ppf((1 + level) / 2, np.maximum(dof, 1)) * error
+    half = stats.t.ppf((1 + level) / 2, np.clip(dof, 1, max(most_dof, 1))) * error
     count = groups if clusters is None else clusters
     method = f"delete-{'one' if count == groups else 'group'} jackknife t interval, {count} {what}"
     return Interval(full - half, full + half, method, count, deleted=deleted)
