@@ -8,6 +8,7 @@ import numpy as np
 
 from marsbench.stats.facts import CURVES
 
+from ._facts_table import table_6
 from ._style import LABELS, PALETTE, Tables, column, curves, empty, figure, footer, rows, score_bars, style
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
     """Every figure by name."""
     with style():
         found = {"figure_5": _figure_5(tables), "figure_20": _figure_20(tables), "facts_scores": _scores(tables)}
+        found["table_6"] = table_6(tables)
         for name, panels in LAYOUT.items():
             fig, axes = figure(1, len(panels))
             for ax, panel in zip(axes, panels, strict=True):

@@ -1,4 +1,4 @@
-"""The eleven stylized facts of Cont (2001): curves of replay and simulation, and how close they are."""
+"""The eleven stylized facts of Cont (2001): which are there, in replay and simulation, and how close the two are."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from marsbench.stats.pooling import Pool
 from marsbench.stats.splits import Comparison, split_half
 from marsbench.stats.windows import Windows, sliding_sum
 
+from ._fact_verdicts import verdict_tables
 from ._quantities import about, notes, windows
 from ._scoring import Units, number, numbers, split_score, split_units
 
@@ -35,7 +36,7 @@ RETURN_BINS = np.linspace(-6, 6, 61)
 
 @dataclass(frozen=True)
 class StylizedFacts(Metric):
-    """Distance between the curves of simulation and replay, for each of the eleven facts.
+    """Distance between the curves of simulation and replay, for each of the eleven facts, and verdicts on each.
 
     Formula
         Curves are MarS's (appendix I): one-minute log returns of the last trade price, windows pooled
@@ -56,6 +57,12 @@ class StylizedFacts(Metric):
         Ceiling: D(replay on A, replay on B). Floor: for 1, 4, 5, 6, 8, 9, 10, 11 the same with A shuffled
         within windows; for 2, 3, 7 the frozen value of the calibrated zero-intelligence generator.
         Normalised = (value - floor) / (ceiling - floor), 1 being as close as replay is to itself.
+    Verdicts
+        Tables ``facts_verdicts`` (present, absent or inconclusive in the paper's form and a strict one, Holm over
+        the eleven; of replay, simulation, and for facts 2 and 6 of replay's windows with constant volatility),
+        ``facts_alike`` (same as in replay, different or inconclusive: paired difference by start against a
+        margin) and ``facts_numbers`` (each number behind them). Criteria: ``marsbench.stats.session_facts``.
+        Error rates: ``marsbench check stylized-facts``. They do not enter the score.
     Interval
         Jackknife t over clusters for the scores, whose coverage is measured by ``marsbench check intervals``.
         The same for curves and statistics.
@@ -77,7 +84,7 @@ class StylizedFacts(Metric):
     """Different shuffles of replay behind a floor."""
 
     name = "stylized-facts"
-    version = 1
+    version = 2
     evidence = TrajectoryPairs
     takes_books = True
     summary = "closeness of the eleven stylized facts' curves to replay"
@@ -104,7 +111,7 @@ class StylizedFacts(Metric):
             source: {name: curve.pool(w) for name, curve in CURVES.items()}
             for source, w in (("replay", replay), ("simulation", simulated))
         }
-        tables: dict[str, Table] = {"facts_about": about(evidence)}
+        tables: dict[str, Table] = {"facts_about": about(evidence), **verdict_tables(evidence, rng)}
         tables |= self._curves(pools, rng)
         scores, rows = [], []
         for fact in FACTS:
@@ -180,7 +187,7 @@ class StylizedFacts(Metric):
 
     @classmethod
     def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:
-        """Figures 5 and 17 to 21 of MarS, and the scores between their floors and ceilings."""
+        """Table 6 and Figures 5 and 17 to 21 of MarS, and the scores between their floors and ceilings."""
         from ._facts_figures import draw
 
         return draw(tables)

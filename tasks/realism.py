@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from marsbench.evidence import Task, TaskContext, TrajectoryPairs
-from marsbench.market.bars import MinuteBars
-from marsbench.market.rules import MINUTE, clock_text
-from marsbench.market.trajectory import Trajectory
+from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import Generator, Kind, Start
+
+from ._starts import paired, spread, start_at
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
-
-TRAINING_PERIODS = 10
-"""So many of the latest training periods of an instrument are kept to recognise copies of them."""
-GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,8 @@ class Realism(Task):
         """Starts of the test periods, in time order within each period."""
         places = [(period, clock) for period in dataset.split("test") for clock in self._clocks(dataset, period)]
         if self.most_starts is not None and len(places) > self.most_starts and not dataset.single_day:
-            places = _spread(places, self.most_starts)
-        return [self._start(dataset, period, clock) for period, clock in places]
+            places = spread(places, self.most_starts)
+        return [start_at(dataset, period, clock, self.minutes) for period, clock in places]
 
     def _clocks(self, dataset: Dataset, period: Period) -> list[int]:
         """Clock minutes from which a whole window fits into the period without a break in it."""
@@ -90,49 +85,8 @@ class Realism(Task):
                 chosen.append(clock)
         return chosen
 
-    def _start(self, dataset: Dataset, period: Period, clock_ns: int) -> Start:
-        history = dataset.history(period.instrument, period.date, clock_ns)
-        replay = self._replay(dataset, period.instrument, period.date, clock_ns)
-        day = f"{period.instrument} {period.date}"
-        return Start(
-            instrument=period.instrument,
-            date=period.date,
-            rules=replay.rules,
-            clock_ns=clock_ns,
-            book=replay.book,
-            history=history,
-            cluster=f"{day} {clock_text(clock_ns)}" if dataset.single_day else day,
-        )
-
-    def _replay(self, dataset: Dataset, instrument: str, date: str, clock_ns: int) -> Trajectory:
-        return dataset.window(instrument, date, clock_ns, clock_ns + self.minutes * MINUTE)
-
     def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> TrajectoryPairs:
         """Simulate from every start and pair with replay."""
-        starts = context.starts
         rollouts = self.single_day_rollouts if dataset.single_day else self.rollouts
-        simulated = context.simulate(generator, starts, rollouts, self.minutes * MINUTE)
-        return TrajectoryPairs(
-            starts=tuple(starts),
-            replay=tuple(self._replay(dataset, s.instrument, s.date, s.clock_ns) for s in starts),
-            simulated=tuple(tuple(row) for row in simulated),
-            minutes=self.minutes,
-            floors=context.floors,
-            single_day=dataset.single_day,
-            training=_training(dataset),
-        )
-
-
-def _training(dataset: Dataset) -> dict[str, list[MinuteBars]]:
-    """Bars of the last training periods of every instrument, as many as the baselines learn from."""
-    periods: dict[str, list[Period]] = {}
-    for period in sorted(dataset.split("train"), key=lambda p: (p.date, p.start_ns)):
-        periods.setdefault(period.instrument, []).append(period)
-    return {name: [dataset.bars(p) for p in own[-TRAINING_PERIODS:]] for name, own in periods.items()}
-
-
-def _spread(items: list[Any], count: int) -> list[Any]:
-    """One of each of ``count`` equal stretches; where in the stretch moves on irregularly, so that no rhythm of the
-    list (two starts a day) meets that of the stretches."""
-    edges = [i * len(items) // count for i in range(count + 1)]
-    return [items[a + int((b - a) * (k * GOLDEN % 1.0))] for k, (a, b) in enumerate(itertools.pairwise(edges), 1)]
+        simulated = context.simulate(generator, context.starts, rollouts, self.minutes * MINUTE)
+        return paired(dataset, context, simulated, self.minutes)

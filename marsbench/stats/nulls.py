@@ -51,3 +51,21 @@ def shuffle_over_days(windows: Windows, draws: int, rng: np.random.Generator) ->
             order = np.argsort(rng.random(whole.shape), axis=0)
             returns[of_it] = np.take_along_axis(whole, order, axis=0)
     return replace(windows, returns=returns, volume=np.full(returns.shape, np.nan))
+
+
+def constant_volatility(windows: Windows, minutes: int, rng: np.random.Generator) -> Windows:
+    """Gaussian returns with the volatility that every stretch of ``minutes`` had, constant within the stretch.
+
+    They have neither heavy tails nor clustering within a stretch; what a pooled statistic shows of either is made
+    by pooling stretches of different volatility. Missing minutes stay missing; volume is as it was.
+    """
+    r = windows.returns
+    out = np.full_like(r, np.nan)
+    for first in range(0, r.shape[-1], minutes):
+        part = r[..., first : first + minutes]
+        ok = ~np.isnan(part)
+        size = np.sqrt(
+            np.where(ok, part**2, 0.0).sum(axis=-1, keepdims=True) / np.maximum(ok.sum(axis=-1, keepdims=True), 1)
+        )
+        out[..., first : first + minutes] = np.where(ok, size * rng.standard_normal(part.shape), np.nan)
+    return replace(windows, returns=out)

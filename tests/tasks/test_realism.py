@@ -13,7 +13,8 @@ from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Kind
 from marsbench.simulation.rollout import simulate
-from marsbench.tasks.realism import Realism, _spread
+from marsbench.tasks._starts import spread
+from marsbench.tasks.realism import Realism
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_of_more_starts_than_wanted_some_are_taken_evenly_and_always_the_same(ma
 
 def test_the_rhythm_of_two_starts_a_day_does_not_meet_that_of_the_choice() -> None:
     for count in (50, 64, 100, 200):
-        chosen = _spread(list(range(400)), count)
+        chosen = spread(list(range(400)), count)
         assert len(set(chosen)) == count
         assert 0.4 < np.mean([place % 2 for place in chosen]) < 0.6, count
 

@@ -1,0 +1,75 @@
+"""What tasks that pair simulations with replay share: starts, replay of the same minutes, the evidence of both."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from marsbench.evidence import TaskContext, TrajectoryPairs
+from marsbench.market.bars import MinuteBars
+from marsbench.market.books import Market
+from marsbench.market.rules import MINUTE, MatchingRules, clock_text
+from marsbench.market.trajectory import Trajectory
+from marsbench.simulation.contracts import Start
+
+if TYPE_CHECKING:
+    from marsbench.data.catalogue import Dataset, Period
+
+TRAINING_PERIODS = 10
+"""So many of the latest training periods of an instrument are kept to recognise copies of them."""
+GOLDEN = 0.6180339887498949
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """One of each of ``count`` equal stretches; where in the stretch moves on irregularly, so that no rhythm of the
+    list (two starts a day) meets that of the stretches."""
+    edges = [i * len(items) // count for i in range(count + 1)]
+    return [items[a + int((b - a) * (k * GOLDEN % 1.0))] for k, (a, b) in enumerate(itertools.pairwise(edges), 1)]
+
+
+def start_at(dataset: Dataset, period: Period, clock_ns: int, minutes: int) -> Start:
+    """The start of so many minutes at a clock minute. Its cluster is the instrument-day, on a single day the block."""
+    replay = _replay(dataset, dataset.rules(period), period.instrument, period.date, clock_ns, minutes)
+    day = f"{period.instrument} {period.date}"
+    return Start(
+        instrument=period.instrument,
+        date=period.date,
+        rules=replay.rules,
+        clock_ns=clock_ns,
+        book=replay.book,
+        history=dataset.history(period.instrument, period.date, clock_ns),
+        cluster=f"{day} {clock_text(clock_ns)}" if dataset.single_day else day,
+    )
+
+
+def _replay(
+    dataset: Dataset, rules: MatchingRules, instrument: str, date: str, clock_ns: int, minutes: int
+) -> Trajectory:
+    """What really happened in the so many minutes of trading after a clock time."""
+    end_ns = int(rules.clock_ns(rules.trading_ns(clock_ns) + minutes * MINUTE))
+    return dataset.window(instrument, date, clock_ns, end_ns)
+
+
+def paired(
+    dataset: Dataset, context: TaskContext, simulated: Sequence[Sequence[Market]], minutes: int
+) -> TrajectoryPairs:
+    """The evidence: simulations beside replay, with the training bars by which copies are recognised."""
+    starts = tuple(context.starts)
+    return TrajectoryPairs(
+        starts=starts,
+        replay=tuple(_replay(dataset, s.rules, s.instrument, s.date, s.clock_ns, minutes) for s in starts),
+        simulated=tuple(tuple(row) for row in simulated),
+        minutes=minutes,
+        floors=context.floors,
+        single_day=dataset.single_day,
+        training=_training(dataset),
+    )
+
+
+def _training(dataset: Dataset) -> dict[str, list[MinuteBars]]:
+    """Bars of the last training periods of every instrument, as many as the baselines learn from."""
+    periods: dict[str, list[Period]] = {}
+    for period in sorted(dataset.split("train"), key=lambda p: (p.date, p.start_ns)):
+        periods.setdefault(period.instrument, []).append(period)
+    return {name: [dataset.bars(p) for p in own[-TRAINING_PERIODS:]] for name, own in periods.items()}
