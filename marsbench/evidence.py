@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from marsbench.known_answers import KnownAnswer
 
 
+@dataclass(frozen=True)
+class Ceiling:
+    """What the oracle scores, frozen: the best that anybody can do but by luck."""
+
+    value: float
+    replicates: tuple[float | None, ...] = ()
+    """The value without unit g of inference, for each g, as in ``Score``."""
+    units: str | None = None
+    """Which units were left out."""
+
+
 class Evidence:
     """Base of the evidence types."""
 
@@ -54,6 +65,8 @@ class TrajectoryPairs(Evidence):
     """Whole minutes in the period."""
     floors: Mapping[str, float] = field(default_factory=dict)
     """Frozen floor values by score key (METHODS: the calibrated zero-intelligence generator)."""
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
+    """Frozen scores of the oracle by score key, for scores paired by start; empty where there is no oracle."""
     single_day: bool = False
     """True where all starts lie on one instrument-day: within-day inference only."""
     training: Mapping[str, Sequence[MinuteBars]] = field(default_factory=dict)
@@ -63,6 +76,11 @@ class TrajectoryPairs(Evidence):
     @property
     def rollouts(self) -> int:
         return len(self.simulated[0])
+
+    @cached_property
+    def measured(self) -> dict[str, Any]:
+        """Per-minute series that metrics have computed from these markets, by name; kept for the next metric."""
+        return {}
 
     @cached_property
     def lacking(self) -> Mapping[str, str]:
@@ -159,6 +177,8 @@ class Metric(ABC):
     summary: ClassVar[str] = ""
     landings: ClassVar[tuple[Landing, ...]] = ()
     """Where the three controls and the oracle must land; the tests hold the metrics of ``realism`` to it."""
+    ceiling_from_oracle: ClassVar[bool] = False
+    """Whether its scores take what the oracle scores as their ceiling (``TrajectoryPairs.ceilings``)."""
 
     @abstractmethod
     def evaluate(self, evidence: Any, rng: np.random.Generator) -> Outcome:
@@ -185,6 +205,7 @@ class TaskContext:
     simulate: Callable[..., Any]
     """Cached rollouts: ``simulate(generator, starts, rollouts, horizon_ns, agents=())`` -> ``[S][R]`` trajectories."""
     floors: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
 
 
 class Task(ABC):

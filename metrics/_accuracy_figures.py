@@ -34,7 +34,7 @@ def _figure_22(tables: Tables, row: int) -> Figure:
     summary = tables["accuracy_summary"]
     quantity, title = summary["quantity"][row], summary["title"][row]
     fig, axes = figure(1, 2, width=4.6, height=3.9)
-    panel(axes[0], tables["accuracy_density"], quantity, _unit(quantity))
+    panel(axes[0], tables["accuracy_density"], quantity, summary["unit"][row])
     axes[0].set_title(f"{title}: distribution over minutes")
     value, low, high, kappa = (summary[name][row] for name in ("value", "ci_low", "ci_high", "kappa"))
     part = rows(tables["accuracy_confusion"], quantity=quantity, variant="one_rollout")
@@ -51,12 +51,6 @@ def _figure_22(tables: Tables, row: int) -> Figure:
         f"n = {summary['n'][row]:,} minutes; 95% interval by cluster; counts are means over rollouts",
     )
     return fig
-
-
-def _unit(quantity: str) -> str:
-    from ._quantities import QUANTITIES
-
-    return next(q.unit for q in QUANTITIES if q.key == quantity)
 
 
 def _confusion(ax: Axes, counts: np.ndarray) -> None:

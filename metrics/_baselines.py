@@ -6,7 +6,8 @@ day only); where it has too little to learn from, the commonest class stands in.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from marsbench.evidence import TrajectoryPairs
 from marsbench.market.bars import MinuteBars, minute_bars
 from marsbench.market.rules import MINUTE
+from marsbench.market.trajectory import Trajectory
+from marsbench.quantities import Quantity
 from marsbench.stats.classes import MISSING
 
-from ._quantities import Quantity, days, start_minutes
+from ._quantities import days, of_history, start_minutes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,8 +61,20 @@ def time_of_day_class(classes: Ints, minute: Ints, group: Ints) -> Ints:
     return np.where(counts.sum(axis=-1) >= LEAST, counts.argmax(axis=-1), majority_class(classes))
 
 
-def history_bars(evidence: TrajectoryPairs) -> list[tuple[MinuteBars, int] | None]:
-    """For every start the bars before it and the number of those that end by it; None without a whole minute.
+@dataclass(frozen=True)
+class History:
+    """What happened before a start, on its day."""
+
+    key: tuple[str, str]
+    """Instrument and date."""
+    trajectory: Trajectory
+    bars: MinuteBars
+    before: int
+    """How many of the bars end by the start."""
+
+
+def histories(evidence: TrajectoryPairs) -> list[History | None]:
+    """For every start what was before it; None without a whole minute.
 
     Starts of one instrument and day share one replay, that of the longest history.
     """
@@ -68,28 +83,33 @@ def history_bars(evidence: TrajectoryPairs) -> list[tuple[MinuteBars, int] | Non
         key = (start.instrument, start.date)
         if key not in longest or len(start.history.orders) > len(evidence.starts[longest[key]].history.orders):
             longest[key] = i
-    bars: dict[tuple[str, str], tuple[MinuteBars, int]] = {}
+    days: dict[tuple[str, str], tuple[Trajectory, MinuteBars, int]] = {}
     for key, i in longest.items():
         history = evidence.starts[i].history
         # a recording may begin within a minute: bars lie on clock minutes, as starts do
         begin = history.start_ns // MINUTE * MINUTE
-        bars[key] = (minute_bars(replace(history, start_ns=begin)), int(history.rules.trading_ns(begin)) // MINUTE)
-    found: list[tuple[MinuteBars, int] | None] = []
+        whole = replace(history, start_ns=begin)
+        days[key] = whole, minute_bars(whole), int(history.rules.trading_ns(begin)) // MINUTE
+    found: list[History | None] = []
     for start, minute in zip(evidence.starts, start_minutes(evidence), strict=True):
-        of_day, first = bars[(start.instrument, start.date)]
+        key = (start.instrument, start.date)
+        whole, bars, first = days[key]
         before = int(minute) - first
-        found.append((of_day, before) if 1 <= before <= of_day.minutes else None)
+        found.append(History(key, whole, bars, before) if 1 <= before <= bars.minutes else None)
     return found
 
 
-def value_before_start(quantity: Quantity, before: list[tuple[MinuteBars, int] | None]) -> Floats:
+def value_before_start(quantity: Quantity, before: Sequence[History | None]) -> Floats:
     """The quantity in the minute (the k minutes) before each start, ``[S]``; NaN where it is unknown."""
     out = np.full(len(before), np.nan)
+    series: dict[tuple[str, str], Floats] = {}
     for i, found in enumerate(before):
         if found is None:
             continue
-        bars, minutes = found
-        at = minutes - max(quantity.horizon, 1)
-        if at >= 0:
-            out[i] = quantity.of(bars)[at]
+        at = found.before - max(quantity.horizon, 1)
+        if at < 0:
+            continue
+        if found.key not in series:
+            series[found.key] = of_history(quantity, found.trajectory, found.bars)
+        out[i] = series[found.key][at]
     return out

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._quantities import Quantity
+from marsbench.quantities import Quantity
+
 from ._scoring import numbers
 
 Floats = NDArray[np.float64]

@@ -1,62 +1,107 @@
-"""The ten per-minute quantities of MarS Table 7, read from bars, and the labels of starts."""
+"""Per-minute quantities of replay and simulations, and the labels of starts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import TrajectoryPairs
 from marsbench.market.bars import MinuteBars
+from marsbench.market.books import Market
+from marsbench.market.minutes import MarketMinutes
 from marsbench.market.rules import MINUTE
+from marsbench.market.trajectory import Trajectory
+from marsbench.quantities import TEN, Quantity
 from marsbench.stats.windows import Windows, codes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """One row of Table 7."""
-
-    key: str
-    title: str
-    unit: str
-    horizon: int = 0
-    """Minutes of a return; 0 for a quantity of one minute."""
-
-    def of(self, bars: MinuteBars) -> Floats:
-        """Its values, ``[..., M]``; ``[..., M + 1 - k]`` for the k-minute return, entry 0 from the start."""
-        if self.horizon:
-            return bars.mid_returns(self.horizon)
-        return np.asarray(getattr(bars, _ATTRIBUTE[self.key]))
-
-    def not_applicable(self, evidence: TrajectoryPairs) -> str | None:
-        """Why the simulations cannot have it, whatever they do; None where they can."""
-        return evidence.lacking.get(_ATTRIBUTE.get(self.key, "mid_half_ticks"))
-
-    def title_for(self, evidence: TrajectoryPairs) -> str:
-        """Its title in figures, which says where it is not applicable."""
-        return self.title if self.not_applicable(evidence) is None else f"{self.title} (not applicable)"
+QUANTITIES = TEN
 
 
-_ATTRIBUTE = {
-    "volatility": "volatility",
-    "spread": "spread_ticks",
-    "mean_order_volume": "mean_order_lots",
-    "aggressive_order_ratio": "aggressive_ratio",
-    "buy_order_ratio": "buy_ratio",
-}
+def measured(evidence: TrajectoryPairs, quantity: Quantity) -> tuple[Floats, Floats]:
+    """The quantity in replay ``[S, M]`` and in the simulations ``[S, R, M]``; computed once for all metrics.
 
-QUANTITIES: tuple[Quantity, ...] = (
-    Quantity("volatility", "Volatility", "log return"),
-    Quantity("spread", "Spread", "ticks"),
-    Quantity("mean_order_volume", "Mean order volume", "lots"),
-    Quantity("aggressive_order_ratio", "Aggressive order ratio", "share of new orders"),
-    Quantity("buy_order_ratio", "Buy order ratio", "share of new orders"),
-    *(Quantity(f"return_{k}min", f"{k}-minute return", "log return", k) for k in range(1, 6)),
-)
+    A k-minute return has ``M + 1 - k`` entries, the first from the start.
+
+    Raises
+    ------
+    ValueError
+        If its function gives another shape.
+    """
+    if quantity.key not in evidence.measured:
+        measure(evidence, [quantity])
+    found: tuple[Floats, Floats] = evidence.measured[quantity.key]
+    return found
+
+
+def measure(evidence: TrajectoryPairs, quantities: Sequence[Quantity]) -> None:
+    """Compute several quantities at once: every market is replayed at most one more time, for all of them."""
+    new = [q for q in quantities if q.key not in evidence.measured]
+    for quantity in new:
+        if quantity.bars is not None:
+            both = (of_bars(quantity, bars) for bars in (evidence.replay_bars, evidence.simulated_bars))
+            evidence.measured[quantity.key] = tuple(both)
+    from_markets = [q for q in new if q.market is not None]
+    if not from_markets:
+        return
+    replay = [_of_market(from_markets, market) for market in evidence.replay]
+    able = [q for q in from_markets if not_applicable(q, evidence) is None]
+    simulated = [[_of_market(able, market) for market in row] for row in evidence.simulated]
+    for quantity in from_markets:
+        truth = np.stack([found[quantity.key] for found in replay])
+        nothing = np.full((len(truth), evidence.rollouts, truth.shape[-1]), np.nan)
+        values = (
+            np.stack([[found[quantity.key] for found in row] for row in simulated]) if quantity in able else nothing
+        )
+        evidence.measured[quantity.key] = truth, values
+
+
+def of_bars(quantity: Quantity, bars: MinuteBars) -> Floats:
+    """The quantity of bars ``[..., M]``."""
+    assert quantity.bars is not None
+    found = np.asarray(quantity.bars(bars), np.float64)
+    length = max(bars.minutes + 1 - quantity.horizon, 0) if quantity.horizon else bars.minutes
+    return _checked(quantity, found, (*bars.shape, length))
+
+
+def of_history(quantity: Quantity, history: Trajectory, bars: MinuteBars) -> Floats:
+    """The quantity of a period of which the bars are there already, ``[M]``."""
+    return of_bars(quantity, bars) if quantity.bars is not None else _of_market([quantity], history)[quantity.key]
+
+
+def _of_market(quantities: Sequence[Quantity], market: Market) -> dict[str, Floats]:
+    """Quantities of one market period, each ``[M]``, from one replay."""
+    if not quantities:
+        return {}
+    minutes = MarketMinutes.of(market)
+    found = {}
+    for quantity in quantities:
+        assert quantity.market is not None
+        found[quantity.key] = _checked(quantity, np.asarray(quantity.market(minutes), np.float64), (minutes.minutes,))
+    return found
+
+
+def _checked(quantity: Quantity, values: Floats, shape: tuple[int, ...]) -> Floats:
+    if values.shape != shape:
+        raise ValueError(
+            f"quantity {quantity.key!r} gives an array of shape {values.shape}, must be {shape}: one number a minute "
+            "(give horizon=k for a return over k minutes)"
+        )
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def not_applicable(quantity: Quantity, evidence: TrajectoryPairs) -> str | None:
+    """Why the simulations cannot have it, whatever they do; None where they can."""
+    return next((why for name in quantity.needs if (why := evidence.lacking.get(name))), None)
+
+
+def title_for(quantity: Quantity, evidence: TrajectoryPairs) -> str:
+    """Its title in figures, which says where it is not applicable."""
+    return quantity.title if not_applicable(quantity, evidence) is None else f"{quantity.title} (not applicable)"
 
 
 def start_minutes(evidence: TrajectoryPairs) -> Ints:

@@ -1,7 +1,8 @@
-"""Distribution similarity of the ten per-minute quantities of MarS Table 7: overlap and Wasserstein distance."""
+"""Distribution similarity of per-minute quantities (MarS Table 7): overlap, Wasserstein distance, permutation test."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
+from marsbench.quantities import TABLE_7, Quantity, resolve
 from marsbench.scores import Direction, Outcome, Score
 from marsbench.stats.bootstrap import Interval, deletion_weights, jackknife_interval
 from marsbench.stats.histogram import Bins
 from marsbench.stats.overlap import null_overlap, overlap
 from marsbench.stats.splits import Comparison, split_half
+from marsbench.stats.verdicts import holm
 from marsbench.stats.wasserstein import cdf_grid, grid_wasserstein, wasserstein
 
 from ._density import add_density, density_table
-from ._quantities import QUANTITIES, Quantity, about, notes
-from ._scoring import Units, number, split_score, split_units, within
+from ._quantities import about, measure, measured, not_applicable, notes, title_for
+from ._scoring import Units, number, replicates, split_score, split_units, within
+from ._told_apart import CEILING_QUANTILE, ToldApart, tell_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +35,7 @@ Table = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class DistributionSimilarity(Metric):
-    """Overlap coefficient of simulated and replayed minutes, for each of the ten quantities.
+    """Overlap coefficient of simulated and replayed minutes, for each quantity.
 
     Formula
         ``OVL = sum_b min(p_b, q_b)`` over bins frozen on replay (50 quantile bins with open ends; one per
@@ -45,25 +49,39 @@ class DistributionSimilarity(Metric):
         Ceiling: OVL(replay on A, replay on B), same n. Floor: the frozen value of the calibrated
         zero-intelligence generator by this same metric. ``.full`` and ``.w1`` are not normalised.
     Interval
-        Jackknife t over clusters, whose coverage the tests of intervals measure on a mean gap, not on the
-        overlap itself. A percentile bootstrap repeats clusters, which lowers the overlap.
+        Jackknife t over clusters. A percentile bootstrap repeats clusters, which lowers the overlap.
+    Verdict
+        ``.exchange_p``: the p of a permutation test that exchanges replay and the rollouts cluster by cluster;
+        of the distances overlap and W1 the one that stands out more counts, in standard deviations. In the
+        table: *distinguishable* where p is at most .05; *indistinguishable* where it is more, the overlap is at
+        least the 5th percentile of its ceiling, and the test would have noticed laws that overlap by .8
+        (normals half a standard deviation apart); else *inconclusive*, with the reason. Not corrected for the
+        number of quantities; Holm's adjusted p stands beside it. ``marsbench check distribution-similarity``
+        measures how often it is wrong.
+    Quantities
+        ``quantities``: names joined by ``+`` (``table7`` is its ten), see ``marsbench list quantities``.
     Reference
         MarS (ICLR 2025) appendix J, Table 7; bins by ours, as the paper states none.
     Known failures
         The overlap is biased down in small samples (``null_overlap`` in the table), so read it beside its
-        ceiling. It does not see how far apart the mass lies; W1 does. Minutes are pooled over starts and
-        instruments: agreement of the pool does not mean agreement minute by minute.
+        ceiling; W1 is biased up, and its interval is about that biased value. The overlap does not see how far
+        apart the mass lies; W1 does. Minutes are pooled over starts and instruments: agreement of the pool does
+        not mean agreement minute by minute, and the exchange of starts on one day takes them as one cluster.
     """
 
     splits: int = 32
     """Random halves that a score averages over."""
     bins: int = 50
+    quantities: str = TABLE_7
+    """Names of quantities, joined by ``+``."""
+    permutations: int = 999
+    """Random exchanges of the permutation test."""
 
     name = "distribution-similarity"
-    version = 1
+    version = 2
     evidence = TrajectoryPairs
     takes_books = True
-    summary = "overlap and Wasserstein distance of the ten per-minute quantities with replay"
+    summary = "overlap and Wasserstein distance of per-minute quantities with replay; can they be told apart?"
     landings = (
         Landing("control-constant", "distribution_similarity.volatility", 0.0, 0.2),
         Landing("control-copy", "distribution_similarity.volatility", -0.3, -0.01, "above_ceiling"),
@@ -71,21 +89,28 @@ class DistributionSimilarity(Metric):
         Landing("reference", "distribution_similarity.volatility", -0.05, 0.1, "above_ceiling"),
     )
 
+    def __post_init__(self) -> None:
+        resolve(self.quantities)
+        for name in ("splits", "bins", "permutations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"distribution-similarity: {name} must be at least 1, got {getattr(self, name)}")
+
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
         units = split_units(evidence)
         scores: list[Score] = []
         summary: list[dict[str, Any]] = []
         density = density_table()
-        for quantity in QUANTITIES:
-            replay = quantity.of(evidence.replay_bars)[:, None]
-            simulated = quantity.of(evidence.simulated_bars)
-            found = self._scores(quantity, replay, simulated, evidence, units, rng)
-            if (why := quantity.not_applicable(evidence)) is not None:
-                found = [score.not_applicable(why) for score in found]
+        quantities = resolve(self.quantities)
+        measure(evidence, quantities)
+        base = int(rng.integers(2**63))
+        for quantity in quantities:  # numbers of its own for each: they do not depend on what else is asked for
+            own = np.random.default_rng([base, zlib.crc32(quantity.key.encode())])
+            found, row = self._judge(quantity, evidence, units, own)
             scores += found
-            row = _summary(quantity, replay, simulated, found, self.bins)
-            summary.append(row | {"title": quantity.title_for(evidence)})
+            summary.append(row)
+            replay, simulated = measured(evidence, quantity)
             add_density(density, quantity, replay, simulated)
+        _adjust(summary)
         return Outcome(
             tuple(scores),
             {
@@ -96,17 +121,21 @@ class DistributionSimilarity(Metric):
             notes(evidence),
         )
 
-    def _scores(
-        self, quantity: Quantity, replay: Floats, simulated: Floats, evidence: TrajectoryPairs, units: Units,
-        rng: np.random.Generator,
-    ) -> list[Score]:  # fmt: skip
+    def _judge(
+        self, quantity: Quantity, evidence: TrajectoryPairs, units: Units, rng: np.random.Generator
+    ) -> tuple[list[Score], dict[str, Any]]:
+        """Scores and the row of the table of one quantity."""
+        replay, simulated = measured(evidence, quantity)
         key = f"distribution_similarity.{quantity.key}"
-        n = int(min((~np.isnan(replay)).sum(), (~np.isnan(simulated)).sum()))
+        truth = replay[:, None]
         bins = Bins.frozen(replay, self.bins)
         missing = _why_missing(quantity, replay, simulated)
-        compare = _comparison(bins, replay, simulated, units)
+        n = int(min((~np.isnan(replay)).sum(), (~np.isnan(simulated[:, 0])).sum()))
+        halves = split_half(
+            _comparison(bins, truth, simulated, units), units.stratum, self.splits, rng, what=units.what
+        )
         split = split_score(
-            split_half(compare, units.stratum, self.splits, rng, what=units.what),
+            halves,
             key,
             group="distributions",
             direction="higher",
@@ -116,17 +145,31 @@ class DistributionSimilarity(Metric):
             units=units,
             missing=missing or f"{quantity.title}: a half of replay or simulation is empty",
         )
-        w1 = self._wasserstein(quantity, replay, simulated, evidence, rng)
-        full = _weighted(bins, overlap, replay, simulated, evidence, rng)
-        return [
+        w1 = self._wasserstein(truth, simulated, evidence)
+        full = _weighted(bins, overlap, truth, simulated, evidence)
+        test = tell_apart(replay, simulated, evidence.clusters, rng, bins=self.bins, permutations=self.permutations)
+        scores = [
             split,
             _unscaled(f"{key}.full", "higher", "1", *full, n, missing),
             _unscaled(f"{key}.w1", "lower", "replay standard deviations", *w1, n, missing or "replay does not vary"),
+            _p_score(f"{key}.exchange_p", test, n, missing),
         ]
+        if (why := not_applicable(quantity, evidence)) is not None:
+            scores = [score.not_applicable(why) for score in scores]
+        row = _summary(quantity, replay, simulated, scores, self.bins)
+        ceilings = None if halves is None else halves.ceilings
+        verdict, reason = test.verdict(split.value, ceilings)
+        row |= {
+            "p": scores[3].value,
+            "verdict": None if why else verdict,
+            "verdict_reason": why or missing or reason,
+            "ceiling_p05": _low_ceiling(ceilings),
+            "detects_below": number(test.detects_below),
+            "title": title_for(quantity, evidence),
+        }
+        return scores, row
 
-    def _wasserstein(
-        self, quantity: Quantity, replay: Floats, simulated: Floats, evidence: TrajectoryPairs, rng: np.random.Generator
-    ) -> tuple[float, Interval]:
+    def _wasserstein(self, replay: Floats, simulated: Floats, evidence: TrajectoryPairs) -> tuple[float, Interval]:
         """W1 in standard deviations of replay; its interval from distribution functions on a grid."""
         known = replay[~np.isnan(replay)]
         spread = float(known.std()) if known.size else 0.0
@@ -136,7 +179,7 @@ class DistributionSimilarity(Metric):
         def compare(p: Floats, q: Floats) -> Floats:
             return grid_wasserstein(p, q, grid) / spread
 
-        _, interval = _weighted(Bins(grid, False), compare, replay, simulated, evidence, rng)
+        _, interval = _weighted(Bins(grid, False), compare, replay, simulated, evidence)
         return wasserstein(replay, simulated) / spread, interval
 
     @classmethod
@@ -165,7 +208,30 @@ def _unscaled(
         n=n,
         clusters=interval.clusters,
         reason=(missing or "nothing to compare") if found is None else interval.reason,
+        replicates=() if found is None else replicates(interval),
+        replicate_units=f"{interval.clusters} clusters" if found is not None and replicates(interval) else None,
     )
+
+
+def _p_score(key: str, test: ToldApart, n: int, missing: str | None) -> Score:
+    p = number(test.p)
+    why = "a p has no interval" if p is not None else missing or test.verdict(None, None)[1]
+    return Score(key, p, "distributions", "none", unit="p", n=n, clusters=test.clusters, reason=why)
+
+
+def _low_ceiling(ceilings: Floats | None) -> float | None:
+    if ceilings is None or np.isnan(ceilings).all():
+        return None
+    return number(np.nanquantile(ceilings, CEILING_QUANTILE))
+
+
+def _adjust(summary: list[dict[str, Any]]) -> None:
+    """Holm's p over the quantities that have one."""
+    known = [row for row in summary if row["p"] is not None]
+    for row in summary:
+        row["p_adjusted"] = None
+    for row, p in zip(known, holm([row["p"] for row in known]), strict=True):
+        row["p_adjusted"] = p
 
 
 def _why_missing(quantity: Quantity, replay: Floats, simulated: Floats) -> str | None:
@@ -188,8 +254,8 @@ def _comparison(bins: Bins, replay: Floats, simulated: Floats, units: Units) -> 
 
 
 def _weighted(
-    bins: Bins, compare: Any, replay: Floats, simulated: Floats, evidence: TrajectoryPairs, rng: np.random.Generator,
-) -> tuple[float, Interval]:  # fmt: skip
+    bins: Bins, compare: Any, replay: Floats, simulated: Floats, evidence: TrajectoryPairs
+) -> tuple[float, Interval]:
     """A comparison of all minutes, and its interval by cluster."""
     cluster: Ints = evidence.clusters
     clusters = int(cluster.max()) + 1
@@ -202,11 +268,12 @@ def _weighted(
     if clusters < 2:
         nothing = np.asarray(np.nan)
         return float(full), Interval(nothing, nothing, None, clusters, "1 cluster: an interval needs at least 2")
-    return float(full), jackknife_interval(full, statistic(deletion_weights(clusters, rng)))
+    left_out = deletion_weights(clusters, np.random.default_rng(clusters))  # as in halves: paired with them
+    return float(full), jackknife_interval(full, statistic(left_out), clusters=clusters)
 
 
 def _summary(quantity: Quantity, replay: Floats, simulated: Floats, scores: list[Score], bins: int) -> dict[str, Any]:
-    split, full, w1 = scores
+    split, full, w1 = scores[:3]
     counts = Bins.frozen(replay, bins).count(replay)
     row: dict[str, Any] = {"quantity": quantity.key, "title": quantity.title, "unit": quantity.unit}
     for name in ("value", "ci_low", "ci_high", "floor", "ceiling", "normalised", "n"):

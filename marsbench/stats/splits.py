@@ -43,6 +43,8 @@ class SplitHalf:
     units: int
     floor_deleted: Floats | None = None
     """``[G]``: the floor without group g; None where there are too few units."""
+    ceilings: Floats | None = None
+    """``[K]``: the ceiling of each split, whose spread says how far apart halves of replay can lie."""
 
 
 def half_splits(stratum: Ints, splits: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -80,5 +82,5 @@ def split_half(
     return SplitHalf(
         float(value[0]), float(ceiling[0]), float(floor[0]),
         interval(value), interval(ceiling - floor), interval(ceiling), units,
-        floor[1:] if units >= MIN_UNITS else None,
+        floor[1:] if units >= MIN_UNITS else None, found[:, 1, 0],
     )  # fmt: skip
