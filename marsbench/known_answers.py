@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from marsbench import progress
+from marsbench.stats.likeness import DIFFERENT, SAME, Likeness
 from marsbench.stats.verdicts import ABSENT, ALPHA, INCONCLUSIVE, PRESENT, Verdict
 
 SEEDS = 1000
@@ -59,7 +60,8 @@ class KnownAnswer:
     units: int
     """How many independent units (days, windows) that is: what more data would multiply."""
     truth: Mapping[str, str]
-    """Property -> ``PRESENT``, ``ABSENT``, ``NOT_PRESENT``, or ``COVERED`` for an interval."""
+    """Property -> ``PRESENT``, ``ABSENT``, ``NOT_PRESENT``; ``SAME`` or ``DIFFERENT`` of two sources;
+    ``COVERED`` for an interval."""
     draw: Callable[[np.random.Generator], Mapping[str, Claim]]
     """Judge one fresh draw; must be picklable. Keys as in ``truth``; others are left out."""
 
@@ -102,6 +104,19 @@ def claims(verdicts: Mapping[str, Verdict]) -> dict[str, Claim]:
         present, absent = (float(stats.norm.isf(min(max(p, 1e-300), 1 - 1e-16))) for p in (v.p, v.p_absent))
         word = PRESENT if v.p < ALPHA else ABSENT if v.p_absent < ALPHA else INCONCLUSIVE
         out[key] = Claim(word, present if present >= absent else -absent, v.verdict)
+    return out
+
+
+def likeness_claims(found: Mapping[str, Likeness]) -> dict[str, Claim]:
+    """What likeness claims before Holm's correction: a test at 5% of no difference, and one of the margin."""
+    out = {}
+    for key, v in found.items():
+        if v.p is None or v.p_same is None:
+            out[key] = Claim(INCONCLUSIVE)
+            continue
+        different, same = (float(stats.norm.isf(min(max(p, 1e-300), 1 - 1e-16))) for p in (v.p, v.p_same))
+        word = SAME if v.p_same < ALPHA else DIFFERENT if v.p < ALPHA else INCONCLUSIVE
+        out[key] = Claim(word, same if same >= different else -different)
     return out
 
 
@@ -159,7 +174,14 @@ def _rates(known: KnownAnswer, name: str, draws: Sequence[Mapping[str, Claim]]) 
     truth = known.truth[name]
     words = [d[name].word for d in draws]
     n = len(words)
-    contrary = {PRESENT: ABSENT, ABSENT: PRESENT, NOT_PRESENT: PRESENT, COVERED: MISSED}[truth]
+    contrary = {
+        PRESENT: ABSENT,
+        ABSENT: PRESENT,
+        NOT_PRESENT: PRESENT,
+        SAME: DIFFERENT,
+        DIFFERENT: SAME,
+        COVERED: MISSED,
+    }[truth]
     right, wrong = words.count(truth), words.count(contrary)
     high = float(stats.beta.ppf(0.95, wrong + 1, n - wrong)) if wrong < n else 1.0
     trusted = COVERAGE[0] <= right / n <= COVERAGE[1] if truth == COVERED else high <= MOST_ERRORS
@@ -182,9 +204,10 @@ def _rates(known: KnownAnswer, name: str, draws: Sequence[Mapping[str, Claim]]) 
 
 def _needed(known: KnownAnswer, truth: str, power: float, distances: Sequence[float]) -> int | None:
     """Units for 90% power: the typical distance from the criterion grows with the root of their number."""
-    if truth not in (PRESENT, ABSENT) or power >= ENOUGH_POWER:
+    if truth not in (PRESENT, ABSENT, SAME, DIFFERENT) or power >= ENOUGH_POWER:
         return None
-    typical = float(np.nanmedian(distances)) * (1 if truth == PRESENT else -1)
+    known_distances = [d for d in distances if math.isfinite(d)]
+    typical = float(np.median(known_distances)) * (1 if truth in (PRESENT, SAME) else -1) if known_distances else 0.0
     if not typical > 0.1:
         return None
     return math.ceil(known.units * ((stats.norm.isf(ALPHA) + stats.norm.ppf(ENOUGH_POWER)) / typical) ** 2)

@@ -1,4 +1,4 @@
-"""Processes whose stylized facts are known, and how the verdicts judge a draw of them."""
+"""Processes whose stylized facts are known, alone and in pairs, and how the verdicts judge a draw of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.known_answers import NOT_PRESENT, Claim, KnownAnswer, claims
+from marsbench.known_answers import NOT_PRESENT, Claim, KnownAnswer, claims, likeness_claims
 from marsbench.stats import oracles
 from marsbench.stats.fact_pools import FactPools
+from marsbench.stats.likeness import DIFFERENT, SAME, alike
 from marsbench.stats.session_facts import FACTS, estimate, wanted
 from marsbench.stats.verdicts import ABSENT, PRESENT, STRICT, judge
 from marsbench.stats.windows import Windows
@@ -42,26 +43,47 @@ WINDOWS = Shape("windows", "65 windows of 25 minutes, 5 instruments", 13, 25)
 """What the task ``realism`` hands over by default, nearly."""
 
 
-def _judged(process: Process, shape: Shape, numbers: tuple[int, ...], rng: np.random.Generator) -> dict[str, Claim]:
-    """The strict verdicts on one draw, each instrument one long series cut into windows."""
+def _places(shape: Shape, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Where in its day each window lies: anywhere, as the starts of rollouts do."""
+    return rng.integers(0, DAY - shape.minutes + 1, INSTRUMENTS * shape.days)
+
+
+def _drawn(process: Process, shape: Shape, first: NDArray[np.int64], rng: np.random.Generator) -> Windows:
+    """One draw, each instrument one long series cut into windows."""
     made = process((INSTRUMENTS, shape.days * DAY), rng)
     returns, volume = made if isinstance(made, tuple) else (made, rng.poisson(50, made.shape).astype(float))
-    # a window lies anywhere in its day, as the starts of rollouts do
-    first = rng.integers(0, DAY - shape.minutes + 1, INSTRUMENTS * shape.days)
     r, v = (_cut(x, first, shape.minutes) for x in (returns, volume))
     prices = 100 * np.exp(np.concatenate([np.zeros((len(r), 1)), np.cumsum(1e-4 * r, axis=1)], axis=1))
-    windows = Windows.from_prices(
+    return Windows.from_prices(
         prices,
         volume=v,
         instrument=np.repeat(np.arange(INSTRUMENTS), shape.days),
         day=np.tile(np.arange(shape.days), INSTRUMENTS),
         minute=first,
     )
+
+
+def _judged(process: Process, shape: Shape, numbers: tuple[int, ...], rng: np.random.Generator) -> dict[str, Claim]:
+    """The strict verdicts on one draw."""
+    windows = _drawn(process, shape, _places(shape, rng), rng)
     facts = tuple(f for f in FACTS if f.number in numbers)
     pools = FactPools(windows)
     rows = tuple(row for fact in facts for row in fact.rows if STRICT in row.forms)
     found = {row.key: estimate(pools, row) for row in wanted(pools, rows)}
     return claims(judge(facts, found, minutes=shape.minutes))
+
+
+def _compared(
+    a: Process, b: Process, shape: Shape, numbers: tuple[int, ...], rng: np.random.Generator
+) -> dict[str, Claim]:
+    """Whether a draw of b is as one of a, in the same windows of the day."""
+    first = _places(shape, rng)
+    pools = [FactPools(_drawn(process, shape, first, rng)) for process in (a, b)]
+    facts = tuple(f for f in FACTS if f.number in numbers)
+    leads = {f.leads for f in facts}
+    rows = tuple(row for fact in facts for row in fact.rows if row.key in leads)
+    differences = {row.key: estimate(pools[1], row, pools[0]) for row in wanted(pools[1], rows)}
+    return likeness_claims(alike(facts, differences, minutes=shape.minutes))
 
 
 def _cut(series: Floats, first: NDArray[np.int64], minutes: int) -> Floats:
@@ -119,11 +141,35 @@ def _listed(shape: Shape) -> list[tuple[str, str, Process, Mapping[int, str]]]:
     ]  # fmt: skip
 
 
+def _pairs() -> list[tuple[str, str, Process, Process, Mapping[int, str]]]:
+    fast: Process = partial(oracles.garch, alpha=0.3, beta=0.6)
+    tailed: Process = partial(oracles.garch, dof=5.0)
+    return [
+        ("alike-gaussian", "two draws of independent Gaussian returns", _gaussian, _gaussian,
+         dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 9, 10, 11), SAME)),
+        ("alike-garch", "two draws of GARCH(1,1), .08, .90, Student t of 5 degrees of freedom", tailed, tailed,
+         dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), SAME)),
+        ("unlike-garch", "GARCH(1,1), .30, .60, against independent Gaussian returns", _gaussian, fast,
+         {2: DIFFERENT, 5: DIFFERENT, 6: DIFFERENT}),
+        ("unlike-gjr", "GJR-GARCH, .01, .16, .89, against GARCH", oracles.garch,
+         partial(oracles.garch, alpha=0.01, gamma=0.16, beta=0.89), {9: DIFFERENT}),
+        ("unlike-skew", "minus a gamma variable against Gaussian returns", _gaussian, oracles.skewed, {3: DIFFERENT}),
+        ("unlike-volume", "volume that goes with volatility against volume that does not", _gaussian, oracles.mixture,
+         {10: DIFFERENT}),
+        ("unlike-autoregressive", "AR(1), .4, against independent returns", _gaussian,
+         partial(oracles.autoregressive, phi=0.4), {1: DIFFERENT}),
+    ]  # fmt: skip
+
+
 def known_facts() -> list[KnownAnswer]:
     """Every process at the sizes of both tasks; 25-minute windows are not asked what they cannot carry."""
     out = []
     for shape in (SESSIONS, WINDOWS):
-        for name, about, process, truth in _listed(shape):
+        listed: list[tuple[str, str, Callable[..., dict[str, Claim]], Mapping[int, str]]] = [
+            *((name, about, partial(_judged, process), truth) for name, about, process, truth in _listed(shape)),
+            *((name, about, partial(_compared, a, b), truth) for name, about, a, b, truth in _pairs()),
+        ]
+        for name, about, judged, truth in listed:
             asked = {n: word for n, word in truth.items() if shape is SESSIONS or n not in (4, 5, 7, 8)}
             if not asked:
                 continue
@@ -134,7 +180,7 @@ def known_facts() -> list[KnownAnswer]:
                     shape.words,
                     shape.days * INSTRUMENTS,
                     {KEYS[n]: word for n, word in asked.items()},
-                    partial(_judged, process, shape, tuple(asked)),
+                    partial(judged, shape, tuple(asked)),
                 )
             )
     return out

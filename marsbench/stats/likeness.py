@@ -81,7 +81,8 @@ def _test(prop: Property, differences: Mapping[str, Estimate], minutes: int) -> 
     value, error, dof = (np.atleast_1d(x) for x in (found.value, found.error, found.dof))
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = np.where(error > 0, np.abs(value) / error, np.where(value == 0, 0.0, np.inf))
-    different = min(1.0, float((2 * stats.t.sf(apart, dof)).min()) * len(value))  # Bonferroni over several numbers
+    p = np.asarray(2 * stats.t.sf(apart, dof))
+    different = min(1.0, float(p.min()) * len(value))  # Bonferroni over several numbers
     identical = bool((error == 0).all() and (np.abs(value) < prop.margin).all())
     same = 0.0 if identical else float(found.p_outside(((-prop.margin, prop.margin),)).max())
     return different, same, None
