@@ -141,6 +141,12 @@ def statistics(matrix: Floats, floor: Floats) -> tuple[Floats, Interval]:
     return value, jackknife_interval(value, statistics(left_out), clusters=clusters)
 
 
+def share_of(value: Floats, interval: Interval) -> Interval:
+    """The interval of the accuracy alone, which knows that it is a share."""
+    deleted = None if interval.deleted is None else interval.deleted[:, 0]
+    return share_interval(value[0], replace(interval, low=interval.low[0], high=interval.high[0], deleted=deleted))
+
+
 @dataclass(frozen=True)
 class Scale:
     """Where an accuracy lies between floor and ceiling."""

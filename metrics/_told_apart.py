@@ -37,23 +37,22 @@ class ToldApart:
     """Standard deviations by which the two sides lie further apart than after exchanges."""
     clusters: int = 0
 
-    def verdict(self, value: float | None, ceilings: Floats | None) -> tuple[str, str]:
+    def verdict(self, value: float, least: float) -> tuple[str, str]:
         """A verdict, and why it is not another one.
 
         Parameters
         ----------
         value
             The overlap on halves.
-        ceilings
-            ``[K]``: overlaps of halves of replay.
+        least
+            The 5th percentile of its ceiling.
         """
         if not np.isfinite(self.p):
             return INCONCLUSIVE, f"{self.clusters} clusters: the permutation test needs at least {MIN_CLUSTERS}"
         if self.p <= ALPHA:
             return DISTINGUISHABLE, ""
-        if value is None or ceilings is None or not np.isfinite(ceilings).any():
+        if not np.isfinite(value + least):
             return INCONCLUSIVE, "no overlap on halves"
-        least = float(np.nanquantile(ceilings, CEILING_QUANTILE))
         if value < least:
             return INCONCLUSIVE, f"the overlap is below {least:.3f}, the 5th percentile of its ceiling"
         if self.detects_below < NOT_FAR:

@@ -13,20 +13,21 @@ from numpy.typing import NDArray
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.quantities import TABLE_7, Quantity, resolve
 from marsbench.scores import Direction, Outcome, Score
-from marsbench.stats.bootstrap import Interval, deletion_weights, jackknife_interval
+from marsbench.stats.bootstrap import Interval
 from marsbench.stats.histogram import Bins
-from marsbench.stats.overlap import null_overlap, overlap
-from marsbench.stats.splits import Comparison, split_half
+from marsbench.stats.overlap import null_overlap
 from marsbench.stats.verdicts import holm
-from marsbench.stats.wasserstein import cdf_grid, grid_wasserstein, wasserstein
 
 from ._density import add_density, density_table
 from ._quantities import about, measure, measured, not_applicable, notes, title_for
+from ._samples import compare
 from ._scoring import Units, number, replicates, split_score, split_units, within
-from ._told_apart import CEILING_QUANTILE, ToldApart, tell_apart
+from ._told_apart import ToldApart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from marsbench.known_answers import KnownAnswer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -127,15 +128,14 @@ class DistributionSimilarity(Metric):
         """Scores and the row of the table of one quantity."""
         replay, simulated = measured(evidence, quantity)
         key = f"distribution_similarity.{quantity.key}"
-        truth = replay[:, None]
-        bins = Bins.frozen(replay, self.bins)
         missing = _why_missing(quantity, replay, simulated)
         n = int(min((~np.isnan(replay)).sum(), (~np.isnan(simulated[:, 0])).sum()))
-        halves = split_half(
-            _comparison(bins, truth, simulated, units), units.stratum, self.splits, rng, what=units.what
-        )
+        found = compare(
+            replay, simulated, evidence.clusters, units, rng, splits=self.splits, bins=self.bins,
+            permutations=self.permutations,
+        )  # fmt: skip
         split = split_score(
-            halves,
+            found.halves,
             key,
             group="distributions",
             direction="higher",
@@ -145,42 +145,33 @@ class DistributionSimilarity(Metric):
             units=units,
             missing=missing or f"{quantity.title}: a half of replay or simulation is empty",
         )
-        w1 = self._wasserstein(truth, simulated, evidence)
-        full = _weighted(bins, overlap, truth, simulated, evidence)
-        test = tell_apart(replay, simulated, evidence.clusters, rng, bins=self.bins, permutations=self.permutations)
         scores = [
             split,
-            _unscaled(f"{key}.full", "higher", "1", *full, n, missing),
-            _unscaled(f"{key}.w1", "lower", "replay standard deviations", *w1, n, missing or "replay does not vary"),
-            _p_score(f"{key}.exchange_p", test, n, missing),
+            _unscaled(f"{key}.full", "higher", "1", *found.full, n, missing),
+            _unscaled(
+                f"{key}.w1", "lower", "replay standard deviations", *found.w1, n, missing or "replay does not vary"
+            ),
+            _p_score(f"{key}.exchange_p", found.test, n, missing),
         ]
         if (why := not_applicable(quantity, evidence)) is not None:
             scores = [score.not_applicable(why) for score in scores]
         row = _summary(quantity, replay, simulated, scores, self.bins)
-        ceilings = None if halves is None else halves.ceilings
-        verdict, reason = test.verdict(split.value, ceilings)
+        verdict, reason = found.verdict
         row |= {
             "p": scores[3].value,
             "verdict": None if why else verdict,
             "verdict_reason": why or missing or reason,
-            "ceiling_p05": _low_ceiling(ceilings),
-            "detects_below": number(test.detects_below),
+            "ceiling_p05": number(found.least),
+            "detects_below": number(found.test.detects_below),
             "title": title_for(quantity, evidence),
         }
         return scores, row
 
-    def _wasserstein(self, replay: Floats, simulated: Floats, evidence: TrajectoryPairs) -> tuple[float, Interval]:
-        """W1 in standard deviations of replay; its interval from distribution functions on a grid."""
-        known = replay[~np.isnan(replay)]
-        spread = float(known.std()) if known.size else 0.0
-        spread = spread if spread > 1e-12 * np.abs(known).max(initial=0.0) else float("nan")
-        grid = cdf_grid(replay, simulated)
+    @classmethod
+    def known_answers(cls) -> list[KnownAnswer]:
+        from ._known_similarity import known_similarity
 
-        def compare(p: Floats, q: Floats) -> Floats:
-            return grid_wasserstein(p, q, grid) / spread
-
-        _, interval = _weighted(Bins(grid, False), compare, replay, simulated, evidence)
-        return wasserstein(replay, simulated) / spread, interval
+        return known_similarity()
 
     @classmethod
     def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:
@@ -215,14 +206,8 @@ def _unscaled(
 
 def _p_score(key: str, test: ToldApart, n: int, missing: str | None) -> Score:
     p = number(test.p)
-    why = "a p has no interval" if p is not None else missing or test.verdict(None, None)[1]
+    why = "a p has no interval" if p is not None else missing or test.verdict(np.nan, np.nan)[1]
     return Score(key, p, "distributions", "none", unit="p", n=n, clusters=test.clusters, reason=why)
-
-
-def _low_ceiling(ceilings: Floats | None) -> float | None:
-    if ceilings is None or np.isnan(ceilings).all():
-        return None
-    return number(np.nanquantile(ceilings, CEILING_QUANTILE))
 
 
 def _adjust(summary: list[dict[str, Any]]) -> None:
@@ -239,37 +224,6 @@ def _why_missing(quantity: Quantity, replay: Floats, simulated: Floats) -> str |
         if np.isnan(values).all():
             return f"{quantity.title}: no minute of {source} has one (no orders, or a one-sided book)"
     return None
-
-
-def _comparison(bins: Bins, replay: Floats, simulated: Floats, units: Units) -> Comparison:
-    truth = bins.count_clusters(replay, units.label, units.count)[0]
-    generated = bins.count_clusters(simulated, units.label, units.count)
-
-    def compare(a: Floats, b: Floats, k: int) -> tuple[Floats, Floats, Floats]:
-        target = b @ truth
-        value = overlap(a @ generated[k % len(generated)], target)
-        return value, overlap(a @ truth, target), np.full(len(a), np.nan)
-
-    return compare
-
-
-def _weighted(
-    bins: Bins, compare: Any, replay: Floats, simulated: Floats, evidence: TrajectoryPairs
-) -> tuple[float, Interval]:
-    """A comparison of all minutes, and its interval by cluster."""
-    cluster: Ints = evidence.clusters
-    clusters = int(cluster.max()) + 1
-    truth, generated = (bins.count_clusters(v, cluster, clusters).sum(axis=0) for v in (replay, simulated))
-
-    def statistic(weights: Floats) -> Floats:
-        return np.asarray(compare(weights @ generated, weights @ truth))
-
-    full = statistic(np.ones((1, clusters)))[0]
-    if clusters < 2:
-        nothing = np.asarray(np.nan)
-        return float(full), Interval(nothing, nothing, None, clusters, "1 cluster: an interval needs at least 2")
-    left_out = deletion_weights(clusters, np.random.default_rng(clusters))  # as in halves: paired with them
-    return float(full), jackknife_interval(full, statistic(left_out), clusters=clusters)
 
 
 def _summary(quantity: Quantity, replay: Floats, simulated: Floats, scores: list[Score], bins: int) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from ._quantities import about, measure, measured, not_applicable, notes, start_
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from marsbench.known_answers import KnownAnswer
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Table = dict[str, list[Any]]
@@ -127,6 +129,12 @@ class ThreeClassAccuracy(Metric):
                 if (~np.isnan(values)).sum() >= ENOUGH:
                     out[instrument == i] = tercile_edges(values)
         return out
+
+    @classmethod
+    def known_answers(cls) -> list[KnownAnswer]:
+        from ._known_accuracy import known_accuracy
+
+        return known_accuracy()
 
     @classmethod
     def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:
