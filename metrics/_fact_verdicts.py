@@ -88,7 +88,7 @@ def _verdicts(sources: list[Source], minutes: int) -> Table:
             found = judge(source.facts, source.numbers, minutes=minutes, form=form)
             for fact in source.facts:
                 v = found[fact.key]
-                label = next(row.label for row in fact.rows if row.key == fact.leads)
+                label = next(row.label for row in fact.rows if row.key == v.leads)
                 line = (source.name, form, fact.number, fact.key, fact.title, v.verdict, number(v.value),
                         number(v.low), number(v.high), v.p, v.p_holm, v.p_absent, label, v.reason)  # fmt: skip
                 for name, value in zip(columns, line, strict=True):

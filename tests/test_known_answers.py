@@ -105,7 +105,7 @@ def test_a_draw_that_says_nothing_about_what_is_known_is_an_error():
 
 def test_verdicts_claim_before_holm():
     def verdict(p: float | None, p_absent: float | None, word: str = INCONCLUSIVE) -> Verdict:
-        return Verdict(word, p, None, p_absent, 0.0, 0.0, 0.0)
+        return Verdict(word, p, None, p_absent, 0.0, 0.0, 0.0, "a")
 
     said = claims(
         {"a": verdict(0.03, 0.9), "b": verdict(0.9, 0.001, ABSENT), "c": verdict(0.3, 0.3), "d": verdict(None, None)}

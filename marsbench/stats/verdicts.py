@@ -166,6 +166,8 @@ class Verdict:
     low: float
     high: float
     """Effect size and its 95% interval: those of the row that leads."""
+    leads: str
+    """Key of that row: the property's, or the first that decides in this form."""
     reason: str | None = None
     """Why it is inconclusive."""
 
@@ -196,9 +198,9 @@ def judge(
     adjusted = holm([present for present, _, _ in tests])
     out = {}
     for prop, (present, absent, why), p_holm in zip(properties, tests, adjusted, strict=True):
-        lead = found.get(prop.leads)
-        value, low, high = lead.summary() if lead is not None else (np.nan, np.nan, np.nan)
         rows = _deciding(prop, found, minutes, form)
+        leads = prop.leads if not rows or prop.leads in {row.key for row in rows} else rows[0].key
+        value, low, high = found[leads].summary() if leads in found else (np.nan, np.nan, np.nan)
         inside = bool(rows) and all(found[row.key].verdict(row.present or ()) == HOLDS for row in rows)
         if p_holm < ALPHA and inside:
             word, why = PRESENT, None
@@ -210,7 +212,7 @@ def judge(
         tested = why is None or bool(rows)
         out[prop.key] = Verdict(
             word, present if tested else None, p_holm if tested else None, absent if tested else None,
-            value, low, high, why,
+            value, low, high, leads, why,
         )  # fmt: skip
     return out
 
