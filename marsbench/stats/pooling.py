@@ -43,8 +43,9 @@ class Pool:
         """Add up the sums ``[S, R, L, P]`` of windows within each unit."""
         pairs = np.stack([windows.cluster, windows.instrument])
         units, label = np.unique(pairs, axis=1, return_inverse=True)
-        sums = np.zeros((units.shape[1], *window_sums.shape[1:]))
-        np.add.at(sums, label.reshape(-1), window_sums)
+        order = np.argsort(label.reshape(-1), kind="stable")
+        first = np.searchsorted(label.reshape(-1)[order], np.arange(units.shape[1]))
+        sums = np.add.reduceat(window_sums[order], first, axis=0) if windows.starts else window_sums
         clusters = int(windows.cluster.max()) + 1 if windows.starts else 0
         return cls(np.ascontiguousarray(np.moveaxis(sums, 1, 0)), units[0], units[1], clusters, finish)
 
