@@ -163,7 +163,7 @@ def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _list(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sub = _add(verbs, "list", "list what there is")
     sub.set_defaults(call="list_")
-    sub.add_argument("what", choices=("generators", "metrics", "tasks", "datasets"))
+    sub.add_argument("what", choices=("generators", "metrics", "tasks", "datasets", "quantities"))
     _json(sub)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from marsbench import registry, system
-from marsbench.evidence import Evidence, Metric, Task, TaskContext, TrajectoryPairs
+from marsbench.evidence import Ceiling, Evidence, Metric, Task, TaskContext, TrajectoryPairs
 from marsbench.files import rounded
 from marsbench.fitting import facts, fitted, identity, period_text, training_curves
 from marsbench.results import Result, Status
@@ -70,6 +70,7 @@ class Course:
     metrics: Mapping[str, Metric]
     limit: int | None
     floors: Mapping[str, float] = field(default_factory=dict)
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     floors_facts: Mapping[str, Any] = field(default_factory=dict)
 
     def starts_for(self, generator: Generator) -> tuple[Start, ...]:
@@ -237,7 +238,11 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         simulated=bench.simulated,
     )
     context = TaskContext(
-        seed=seed, starts=course.starts_for(generator), simulate=rollouts.simulate, floors=course.floors
+        seed=seed,
+        starts=course.starts_for(generator),
+        simulate=rollouts.simulate,
+        floors=course.floors,
+        ceilings=course.ceilings,
     )
     evidence = course.task.run(generator, dataset, context)
     begin = time.perf_counter()

@@ -64,6 +64,7 @@ def conditions(result: Result) -> dict[str, Any]:
         "number of starts": result.task["starts"],
         "limit": result.limit,
         "floors": result.floors.get("hash"),
+        "ceilings": result.floors.get("ceilings", {}).get("hash"),
     }
 
 

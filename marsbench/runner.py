@@ -313,6 +313,7 @@ def _changes(result: Result, unit: _Unit) -> list[str]:
         "metrics": (result.task["metrics"], task["metrics"]),
         "data": (result.dataset["content_hash"], dataset["content_hash"]),
         "floors": (result.floors.get("hash"), course.floors_facts.get("hash")),
+        "ceilings": tuple(facts.get("ceilings", {}).get("hash") for facts in (result.floors, course.floors_facts)),
     }  # fmt: skip
     return [what for what, (stored, now) in pairs.items() if rounded(stored) != rounded(now)]
 

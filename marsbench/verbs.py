@@ -208,6 +208,8 @@ def list_(options: argparse.Namespace) -> int:
     """List plug-ins or data sets."""
     if options.what == "datasets":
         return data_list(options)
+    if options.what == "quantities":
+        return _quantities(options)
     rows = registry.describe(options.what)
     columns = {
         "generators": ("name", "version", "kind", "reacts", "hidden", "summary"),
@@ -218,6 +220,17 @@ def list_(options: argparse.Namespace) -> int:
         _print_json(rows)
     else:
         _print_rows(rows, columns)
+    return 0
+
+
+def _quantities(options: argparse.Namespace) -> int:
+    from marsbench import quantities
+
+    rows = quantities.describe()
+    if options.json:
+        _print_json(rows)
+    else:
+        _print_rows(rows, ("name", "unit", "table7", "from", "summary"))
     return 0
 
 

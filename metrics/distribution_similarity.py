@@ -50,7 +50,8 @@ class DistributionSimilarity(Metric):
         Ceiling: OVL(replay on A, replay on B), same n. Floor: the frozen value of the calibrated
         zero-intelligence generator by this same metric. ``.full`` and ``.w1`` are not normalised.
     Interval
-        Jackknife t over clusters. A percentile bootstrap repeats clusters, which lowers the overlap.
+        Jackknife t over clusters, about the value expected at this size, bias included. For laws that are equal
+        it is wider than need be. A percentile bootstrap repeats clusters, which lowers the overlap.
     Verdict
         ``.exchange_p``: the p of a permutation test that exchanges replay and the rollouts cluster by cluster;
         of the distances overlap and W1 the one that stands out more counts, in standard deviations. In the

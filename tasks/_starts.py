@@ -62,6 +62,7 @@ def paired(
         simulated=tuple(tuple(row) for row in simulated),
         minutes=minutes,
         floors=context.floors,
+        ceilings=context.ceilings,
         single_day=dataset.single_day,
         training=_training(dataset),
     )

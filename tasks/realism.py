@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from marsbench.evidence import Task, TaskContext, TrajectoryPairs
 from marsbench.market.rules import MINUTE
+from marsbench.quantities import TABLE_7, resolve
 from marsbench.simulation.contracts import Generator, Kind, Start
 
 from ._starts import paired, spread, start_at
@@ -34,6 +35,8 @@ class Realism(Task):
     rollouts: int = 4
     single_day_rollouts: int = 16
     """Rollouts per start on a data set of one day."""
+    quantities: str = TABLE_7
+    """What distributions and 3-class accuracy are about: names joined by ``+`` (``marsbench list quantities``)."""
 
     name = "realism"
     version = 1
@@ -49,13 +52,15 @@ class Realism(Task):
                 raise ValueError(f"realism: {name} must be at least 1, got {getattr(self, name)}")
         if self.most_starts is not None and self.most_starts < 1:
             raise ValueError(f"realism: most_starts must be at least 1, or none for all; got {self.most_starts}")
+        resolve(self.quantities)
 
     @property
     def metrics(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        named = {} if self.quantities == TABLE_7 else {"quantities": self.quantities}
         return (
             ("stylized-facts", {}),
-            ("distribution-similarity", {}),
-            ("three-class-accuracy", {}),
+            ("distribution-similarity", named),
+            ("three-class-accuracy", named),
             ("memorisation", {}),
         )
 

@@ -6,6 +6,8 @@ All are made of Gaussian minutes with dependence inside clusters: a level that r
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
@@ -64,8 +66,5 @@ def copula_accuracy(rho: float, edges: tuple[float, ...] | None = None) -> float
     cuts = [-9.0, *inner, 9.0]
     law = stats.multivariate_normal(np.zeros(2), np.array([[1.0, rho], [rho, 1.0]]))
     return float(
-        sum(
-            law.cdf([b, b]) - law.cdf([a, b]) - law.cdf([b, a]) + law.cdf([a, a])
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        )
+        sum(law.cdf([b, b]) - law.cdf([a, b]) - law.cdf([b, a]) + law.cdf([a, a]) for a, b in itertools.pairwise(cuts))
     )
