@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     _score(verbs)
     _leaderboard(verbs)
     _compare(verbs)
+    _reproduce(verbs)
     _check(verbs)
     _list(verbs)
     _data(verbs)
@@ -146,6 +147,17 @@ def _compare(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         default="error",
         help="where one lacks what the other has: refuse (default), or compare what both have",
     )
+    _results(sub)
+    _json(sub)
+
+
+def _reproduce(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sub = _add(verbs, "reproduce", "print a published table beside what the result files say")
+    sub.add_argument("items", nargs="+", metavar="ITEM", help="tab7, or all")
+    sub.add_argument("-d", "--dataset", default="reference", metavar="DATASET", help="default: %(default)s")
+    sub.add_argument("-g", "--generators", nargs="+", action="extend", metavar="GEN", help="default: all with results")
+    sub.add_argument("--limit", type=int, metavar="N", help="the limited results of the first N starts")
+    sub.add_argument("-o", "--output", metavar="FILE", help="also write a Markdown page")
     _results(sub)
     _json(sub)
 

@@ -187,6 +187,28 @@ def _write_html(boards: Sequence[Leaderboard], options: argparse.Namespace) -> N
         print(write_atomic(target, to_html(board, cache=cache, draw=options.figures)))
 
 
+def reproduce(options: argparse.Namespace) -> int:
+    """Print what a paper published beside what the result files say."""
+    from marsbench import reproduce as items
+    from marsbench.data.catalogue import open_dataset
+
+    found = items.reproduce(
+        options.items,
+        dataset=open_dataset(options.dataset).name,
+        generators=options.generators or (),
+        results=options.results,
+        limit=options.limit,
+        command=_command(options),
+    )
+    if options.json:
+        _print_json([one.to_dict() for one in found])
+    else:
+        print(items.to_text(found), end="")
+    if options.output:
+        progress.say(f"reproduction: {items.write(found, options.output)}")
+    return 0
+
+
 def check(options: argparse.Namespace) -> int:
     """Draw processes whose answer is known; 1 where a verdict or an interval may not be trusted."""
     from marsbench import check as checking

@@ -1,0 +1,227 @@
+"""``marsbench reproduce ITEM``: what a paper published beside what the result files of this folder say.
+
+An item is a table or a figure. It names the task whose results it is made from and turns them into tables; it
+simulates nothing. New items enter ``ITEMS``: one line, and a module with a function from results to ``Made``.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from marsbench import results as store
+from marsbench.files import write_atomic
+from marsbench.registry import nearest
+from marsbench.results import Result
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of one table of a reproduction; numbers are None where there are none."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One item for one generator on one data set."""
+
+    generator: str
+    tables: tuple[Table, ...]
+    summary: str
+    """What the comparison comes to, in a sentence or two."""
+    notes: tuple[str, ...]
+    """What differs from the paper."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A published table or figure."""
+
+    name: str
+    title: str
+    source: str
+    task: str
+    """Whose results it is made from."""
+    make: Callable[[Result], Made]
+    """From one result; raises ``MissingScores`` where it lacks what the item shows."""
+
+
+class MissingScores(ValueError):
+    """A result without the scores that an item needs: made by other metrics, or by an older version of them."""
+
+
+ITEMS: dict[str, str] = {"tab7": "marsbench.reproduce_tab7:TAB7"}
+"""Name -> module:object."""
+
+
+def item(name: str) -> Item:
+    """An item by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; lists the known ones.
+    """
+    if name not in ITEMS:
+        raise ValueError(nearest(name, [*ITEMS, ALL], what="item"))
+    module, _, attribute = ITEMS[name].partition(":")
+    found: Item = getattr(import_module(module), attribute)
+    return found
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One item on one data set, for every generator asked for."""
+
+    item: str
+    title: str
+    source: str
+    dataset: str
+    limit: int | None
+    command: str
+    made: tuple[Made, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def reproduce(
+    names: Sequence[str],
+    *,
+    dataset: str,
+    generators: Sequence[str] = (),
+    results: str | Path = "results",
+    limit: int | None = None,
+    command: str = "",
+) -> list[Reproduction]:
+    """Make items from the result files of a data set.
+
+    Parameters
+    ----------
+    names
+        Items, or ``all``.
+    generators
+        Labels as on the leaderboard; default: all that have results and are not hidden.
+    limit
+        Take the limited results of the first so many starts.
+
+    Raises
+    ------
+    ValueError
+        For an unknown item or generator without results; the message has the command that makes them.
+    FileNotFoundError
+        If there are no results at all.
+    """
+    wanted = list(ITEMS) if ALL in names else list(dict.fromkeys(names))
+    out = []
+    for name in wanted:
+        one = item(name)
+        found = _results(one, dataset, results, limit)
+        labels = list(generators) or [label for label, r in found.items() if not r.generator.get("hidden")]
+        lacking = [label for label in labels if label not in found]
+        if lacking or not labels:
+            there = f"there are {', '.join(found)}" if found else "there are none"
+            which = f"generator{'s' * (len(lacking) > 1)} {', '.join(lacking)}" if lacking else "any visible generator"
+            raise _error(found)(
+                f"{name} needs results of task {one.task} on data set {dataset!r} for {which}; {there} in {results}. "
+                f"Make them: {_run(one, dataset, lacking, results, limit)}"
+            )
+        made = []
+        for label in labels:
+            try:
+                made.append(one.make(found[label]))
+            except MissingScores as error:
+                again = _run(one, dataset, [label], results, limit, verb="score")
+                raise ValueError(f"{found[label].path or label}: {error}. Score it anew: {again}") from error
+        out.append(Reproduction(name, one.title, one.source, dataset, limit, command, tuple(made)))
+    return out
+
+
+def _error(found: dict[str, Result]) -> type[Exception]:
+    return ValueError if found else FileNotFoundError
+
+
+def _results(one: Item, dataset: str, folder: str | Path, limit: int | None) -> dict[str, Result]:
+    """Results of the item's task by generator; of several seeds the lowest."""
+    out: dict[str, Result] = {}
+    for path in store.paths(Path(folder), dataset=dataset):
+        result = store.read(path)
+        if result.status != "done" or result.task["label"] != one.task or result.limit != limit:
+            continue
+        label = result.generator["label"]
+        if label not in out or result.seed < out[label].seed:
+            out[label] = result
+    return out
+
+
+def _run(
+    one: Item, dataset: str, generators: Sequence[str], folder: str | Path, limit: int | None, *, verb: str = "run"
+) -> str:
+    """The command that makes what is missing."""
+    words = ["marsbench", verb, *(["-g", *generators] if generators else []), "-t", one.task, "-d", dataset]
+    words += ["--results", str(folder)] if str(folder) != "results" else []
+    return shlex.join(words + (["--limit", str(limit)] if limit else []))
+
+
+def to_text(found: Sequence[Reproduction]) -> str:
+    """Aligned tables, one item after the other."""
+    return "\n\n".join(_text(one) for one in found) + "\n"
+
+
+def _text(one: Reproduction) -> str:
+    blocks = [f"{one.item}: {one.title}\n{one.source}; data set {one.dataset}{_limited(one)}"]
+    for made in one.made:
+        blocks.append(f"{made.generator}\n{'=' * len(made.generator)}\n{made.summary}")
+        for table in made.tables:
+            lines = [list(table.columns), *([_cell(v) for v in row] for row in table.rows)]
+            widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+            lines.insert(1, ["-" * w for w in widths])
+            body = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+            blocks.append("\n".join([table.title, *body]))
+        blocks.append("\n".join(["What differs from the paper:", *(f"- {note}" for note in made.notes)]))
+    return "\n\n".join(blocks)
+
+
+def to_markdown(found: Sequence[Reproduction]) -> str:
+    """The page that ``-o`` writes."""
+    blocks = []
+    for one in found:
+        blocks.append(f"# {one.title}\n\n{one.source}. Data set `{one.dataset}`{_limited(one)}.")
+        for made in one.made:
+            blocks.append(f"## {made.generator}\n\n{made.summary}")
+            for table in made.tables:
+                head = [_row(table.columns), _row(["---"] * len(table.columns))]
+                rows = [_row([_cell(v) for v in row]) for row in table.rows]
+                blocks.append("\n".join([f"### {table.title}", "", *head, *rows]))
+            blocks.append("\n".join(["What differs from the paper:", "", *(f"- {note}" for note in made.notes)]))
+        if one.command:
+            blocks.append(f"Made by `{one.command}`.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _limited(one: Reproduction) -> str:
+    return f" (trial: the first {one.limit} starts only)" if one.limit else ""
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:z.3f}" if isinstance(value, float) else str(value)
+
+
+def write(found: Sequence[Reproduction], path: str | Path) -> Path:
+    """Write the page as Markdown; returns its path."""
+    return write_atomic(path, to_markdown(found))
