@@ -12,6 +12,7 @@ import pytest
 from marsbench.market import bars as bars_module
 from marsbench.market.bars import minute_bars
 from marsbench.market.orders import FILL, ORDER
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import NASDAQ
 from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import BookState, Trajectory
@@ -26,9 +27,13 @@ from marsbench.stats.histogram import Bins
 from marsbench.stats.overlap import overlap
 from marsbench.stats.wasserstein import wasserstein
 from marsbench.stats.windows import Windows
+from marsbench.validity import health
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
 from pairs_of_arrays import bars_of, pairs
+
+from markets import two_days
 
 N = 10_000_000
 
@@ -109,3 +114,11 @@ def test_a_whole_evaluation(benchmark, metric):
     evidence = pairs(bars_of(truth, rng), bars_of(simulated.reshape(64, 16, 25), rng))
     metric.evaluate(evidence, rng)
     assert benchmark.pedantic(metric.evaluate, (evidence, rng), rounds=2).scores
+
+
+def test_the_validity_report_of_a_trajectory(benchmark):
+    """Ninety minutes of a zero-intelligence market; beyond the replay that the bars need anyway."""
+    day = two_days()[0]
+    done = replay_trajectory(day, levels=1)
+    health(day, done)
+    assert benchmark.pedantic(health, (day, done), rounds=5) is not None
