@@ -74,7 +74,7 @@ def _accuracies(tables: Tables) -> Figure:
     labels = [f"{t}, {_VARIANTS[v]}" for t, v in zip(table["title"], table["variant"], strict=True)]
     value, low, high = (column(table, name) for name in ("value", "ci_low", "ci_high"))
     at = np.arange(len(labels))
-    fig, axes = figure(1, 1, width=8.6, height=5.2)
+    fig, axes = figure(1, 1, width=8.6, height=1.3 + 0.26 * len(labels))
     ax = axes[0]
     ax.errorbar(value, at, xerr=np.abs(np.stack([value - low, high - value])), fmt="o", color=PALETTE["simulation"],
                 capsize=3, markersize=6, label="simulation, 95% interval", zorder=4)  # fmt: skip
@@ -82,6 +82,10 @@ def _accuracies(tables: Tables) -> Figure:
         shown = column(table, f"{name}_accuracy")
         if np.isfinite(shown).any():
             ax.scatter(shown, at, marker=marker, s=30, color=colour, label=label, zorder=3)
+    ceiling = column(table, "ceiling")
+    if np.isfinite(ceiling).any():
+        ax.scatter(ceiling, at, marker="*", s=60, color="#000000", edgecolor="white", linewidth=0.5,
+                   label="ceiling: the oracle", zorder=3)  # fmt: skip
     ax.axvline(1 / 3, color="#999999", linestyle=":", label="chance")
     ax.set_yticks(at, labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)

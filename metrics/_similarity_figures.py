@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+COLUMNS = 5
+
+
 def draw(tables: Tables) -> dict[str, Figure]:
     """Every figure by name."""
     with style():
@@ -22,7 +25,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
 
 def _bars(tables: Tables) -> Figure:
     table = tables["similarity_summary"]
-    fig, axes = figure(1, 1, width=7.6, height=4.4)
+    fig, axes = figure(1, 1, width=7.6, height=1.2 + 0.32 * len(table["title"]))
     score_bars(axes[0], table["title"], table, x_label="overlap coefficient (1 = same distribution)",
                title="Distribution similarity of simulated and replayed minutes")  # fmt: skip
     axes[0].set_xlim(0, 1)
@@ -39,19 +42,31 @@ def _bars(tables: Tables) -> Figure:
 
 def _distributions(tables: Tables) -> Figure:
     summary, density = tables["similarity_summary"], tables["similarity_density"]
-    fig, axes = figure(2, 5, width=3.1, height=2.7)
+    count = len(summary["quantity"])
+    columns = min(count, COLUMNS)
+    fig, axes = figure(-(-count // columns), columns, width=max(3.1, 6.0 / columns), height=2.9)
     for i, ax in enumerate(axes):
+        if i >= count:
+            ax.set_axis_off()
+            continue
         value, ceiling = summary["value"][i], summary["ceiling"][i]
         panel(ax, density, summary["quantity"][i], summary["unit"][i])
         shown = "" if value is None or ceiling is None else f"\noverlap {value:.3f}, ceiling {ceiling:.3f}"
-        ax.set_title(summary["title"][i] + shown, fontsize=9.5)
-        if i % 5:
+        p, verdict = summary["p"][i], summary["verdict"][i]
+        if p is not None and verdict is not None:
+            shown += f"\n{verdict}, p {p:.3f}"
+        ax.set_title(summary["title"][i] + shown, fontsize=9)
+        if i % columns:
             ax.set_ylabel("")
         if i:
             legend = ax.get_legend()
             if legend is not None:
                 legend.remove()
-    footer(fig, tables["similarity_about"], "outer 1% of the values are drawn in the outer bins")
+    footer(
+        fig,
+        tables["similarity_about"],
+        "outer 1% of the values are drawn in the outer bins; p: replay and simulation exchanged by cluster",
+    )
     return fig
 
 
