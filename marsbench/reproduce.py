@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from marsbench import results as store
 from marsbench.files import write_atomic
-from marsbench.registry import nearest
+from marsbench.registry import nearest, parse
 from marsbench.results import Result
 
 ALL = "all"
@@ -59,7 +59,7 @@ class MissingScores(ValueError):
     """A result without the scores that an item needs: made by other metrics, or by an older version of them."""
 
 
-ITEMS: dict[str, str] = {"tab7": "marsbench.reproduce_tab7:TAB7"}
+ITEMS: dict[str, str] = {"tab6": "marsbench.reproduce_tab6:TAB6", "tab7": "marsbench.reproduce_tab7:TAB7"}
 """Name -> module:object."""
 
 
@@ -99,6 +99,7 @@ def reproduce(
     *,
     dataset: str,
     generators: Sequence[str] = (),
+    task: str | None = None,
     results: str | Path = "results",
     limit: int | None = None,
     command: str = "",
@@ -111,6 +112,8 @@ def reproduce(
         Items, or ``all``.
     generators
         Labels as on the leaderboard; default: all that have results and are not hidden.
+    task
+        Other parameters of the item's task, such as ``sessions,most_sessions=none``.
     limit
         Take the limited results of the first so many starts.
 
@@ -124,7 +127,7 @@ def reproduce(
     wanted = list(ITEMS) if ALL in names else list(dict.fromkeys(names))
     out = []
     for name in wanted:
-        one = item(name)
+        one = _with_task(item(name), task)
         found = _results(one, dataset, results, limit)
         labels = list(generators) or [label for label, r in found.items() if not r.generator.get("hidden")]
         lacking = [label for label in labels if label not in found]
@@ -144,6 +147,15 @@ def reproduce(
                 raise ValueError(f"{found[label].path or label}: {error}. Score it anew: {again}") from error
         out.append(Reproduction(name, one.title, one.source, dataset, limit, command, tuple(made)))
     return out
+
+
+def _with_task(one: Item, task: str | None) -> Item:
+    if task is None:
+        return one
+    spec = parse(task)
+    if spec.name != one.task:
+        raise ValueError(f"{one.name} is made from task {one.task}, not {spec.name}; write {one.task},parameter=value")
+    return replace(one, task=str(spec))
 
 
 def _error(found: dict[str, Result]) -> type[Exception]:

@@ -196,6 +196,7 @@ def reproduce(options: argparse.Namespace) -> int:
         options.items,
         dataset=open_dataset(options.dataset).name,
         generators=options.generators or (),
+        task=options.task,
         results=options.results,
         limit=options.limit,
         command=_command(options),

@@ -111,7 +111,7 @@ FACTS: tuple[Property, ...] = (
              "within 25 minutes that of lags 2-3", (
         Row("acf_2_10", "largest correlation, lags 2-10", "acf", lambda c: c[..., 1:10], _band(BOUND),
             _beyond(-BOUND, BOUND), _P),
-        Row("acf_long", "the same, whole sessions", "acf", lambda c: c[..., 1:10], _band(BOUND),
+        Row("acf_long", "largest correlation, lags 2-10, sessions", "acf", lambda c: c[..., 1:10], _band(BOUND),
             _beyond(-BOUND, BOUND), _S, LONG),
         Row("acf_within", "within 25 minutes less shuffle, mean of lags 2-3, d", "acf_within", _mean(1, 2),
             _band(BOUND), _beyond(-BOUND, BOUND), _S),
@@ -121,7 +121,8 @@ FACTS: tuple[Property, ...] = (
     Property(2, "02_heavy_tails", "Heavy tails", f"winsorised kurtosis > {KURTOSIS}, also within 25 minutes; "
              "Hill's alpha in (2, 5)", (
         Row("kurtosis_1", "excess kurtosis, 1 minute", "kurtosis", _at(0), _above(0), _below(KURTOSIS), _P),
-        Row("winsorised_1", "the same, winsorised", "winsorised", _at(0), _above(KURTOSIS), _below(KURTOSIS), _S),
+        Row("winsorised_1", "winsorised excess kurtosis, 1 minute", "winsorised", _at(0), _above(KURTOSIS),
+            _below(KURTOSIS), _S),
         Row("kurtosis_within", "excess kurtosis within 25 minutes, d", "kurtosis_within", _at(0),
             _above(KURTOSIS), _below(KURTOSIS), _S),
         Row("hill", "Hill's alpha, 2.5%, both tails", "tails", _alpha, ((2.0, 5.0),), _beyond(2.0, 5.0), _S),
@@ -129,7 +130,7 @@ FACTS: tuple[Property, ...] = (
     Property(3, "03_gain_loss_asymmetry", "Gain/loss asymmetry", f"winsorised skewness beyond {SKEW_BOUND}", (
         Row("skewness", "skewness, 1 minute", "skewness", _at(0), _beyond(-SKEW_BOUND, SKEW_BOUND),
             _band(SKEW_BOUND), _P),
-        Row("winsorised_skewness", "the same, winsorised", "winsorised_skewness", _at(0),
+        Row("winsorised_skewness", "winsorised skewness, 1 minute", "winsorised_skewness", _at(0),
             _beyond(-SKEW_BOUND, SKEW_BOUND), _band(SKEW_BOUND), _S),
     ), "winsorised_skewness", 0.3, expected_absent=True),
     Property(4, "04_aggregational_gaussianity", "Aggregational Gaussianity", f"winsorised kurtosis d, 1 minute less "
@@ -140,7 +141,8 @@ FACTS: tuple[Property, ...] = (
         Row("kurtosis_5", "excess kurtosis, 5 minutes", "kurtosis", _at(4)),
         Row("kurtosis_20", "excess kurtosis, 20 minutes", "kurtosis", _at(19)),
     ), "winsorised_fall_d", 1.0),
-    Property(5, "05_intermittency", "Intermittency", f"Fano factor of extremes per hour > {FANO} (in logarithms), raw and d", (
+    Property(5, "05_intermittency", "Intermittency", f"Fano factor of extremes per hour > {FANO} (in logarithms), "
+             "raw and d", (
         Row("fano", "log of the Fano factor", "fano", _log, _above(_LOG_FANO), _below(_LOG_FANO), _BOTH, LONG),
         Row("fano_d", "log of the Fano factor, d", "fano_d", _log, _above(_LOG_FANO), _below(_LOG_FANO), _S, LONG),
     ), "fano_d", 0.3),
@@ -149,7 +151,7 @@ FACTS: tuple[Property, ...] = (
         Row("absolute", "mean correlation of |r|, lags 1-20", "absolute", _mean(0, 19), _above(CLUSTERING),
             _below(CLUSTERING), _P),
         Row("absolute_d", "mean correlation of |r|, lags 1-20, d", "absolute_d", _mean(0, 19)),
-        Row("absolute_d_net", "the same less that of days shuffled minute by minute", "absolute_d - absolute_null",
+        Row("absolute_d_net", "mean correlation of |r| d, less shuffled days", "absolute_d - absolute_null",
             _mean(0, 19), _above(CLUSTERING), _below(CLUSTERING), _S, LONG),
         Row("within", "within 25 minutes less shuffle, lags 1-3, d", "within", _mean(0, 2), _above(WITHIN),
             _below(WITHIN), _S),
