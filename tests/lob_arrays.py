@@ -1,0 +1,80 @@
+"""Message sequences of our own making, and folders of them in LOB-Bench's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from marsbench.lob_sequences import LobPair, LobSequences
+from marsbench.stats.lob_bench import SECOND, LobSequence
+
+Row = tuple[float, int, int, int, int, int]
+
+
+def sequence(rows: Sequence[Row], books: Sequence[Sequence[float]]) -> LobSequence:
+    """From rows (seconds, type, id, size, price, direction) and books (ask, size, bid, size of each level)."""
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    time = np.rint(table[:, 0] * SECOND).astype(np.int64)
+    columns = [c.astype(np.int64) for c in table[:, 1:].T]
+    return LobSequence(time, *columns, np.array(books, np.float64).reshape(len(table), -1, 4))
+
+
+def random_sequence(
+    rng: np.random.Generator, n: int = 500, *, start_s: float = 36_000.0, size: float = 100.0, up: float = 0.5
+) -> LobSequence:
+    """n messages around a random walk of the mid whose steps go up with a probability; ten levels one tick apart."""
+    time = np.cumsum(rng.exponential(0.05, n)) + start_s
+    event = rng.choice([1, 2, 3, 4], n, p=[0.5, 0.05, 0.35, 0.1])
+    step = np.where(rng.random(n) < 0.1, np.where(rng.random(n) < up, 100, -100), 0)
+    ask = 1_000_100 + np.cumsum(step)
+    book = np.empty((n, 10, 4))
+    book[:, :, 0] = ask[:, None] + 100 * np.arange(10)
+    book[:, :, 2] = ask[:, None] - 100 * (1 + np.arange(10))
+    book[:, :, 1::2] = rng.poisson(size, (n, 10, 2)) + 1
+    direction = rng.choice([-1, 1], n)
+    level = np.minimum(rng.geometric(0.4, n) - 1, 9)
+    price = np.where(direction == 1, ask - 100 - 100 * level, ask + 100 * level)
+    ids = rng.integers(1, n // 2 + 2, n)
+    return LobSequence(
+        np.rint(time * SECOND).astype(np.int64), event, ids, rng.poisson(size, n) + 1, price, direction, book
+    )
+
+
+def evidence(
+    rng: np.random.Generator, pairs: int = 20, generated: int = 1, n: int = 200, days: int = 2, **other: float
+) -> LobSequences:
+    """Pairs whose generated sequences differ from the real ones in ``other`` parameters."""
+    made = []
+    for k in range(pairs):
+        day = f"X 2024-01-{1 + k * days // pairs:02d}"
+        at = {"start_s": 36_000.0 + 60 * k}
+        fake = tuple(random_sequence(rng, n, **{**at, **other}) for _ in range(generated))
+        made.append(LobPair(f"{day} {k}", day, random_sequence(rng, n, **at), fake))
+    return LobSequences(tuple(made))
+
+
+def write(s: LobSequence, folder: Path, name: str) -> None:
+    """A pair of LOBSTER files; ``name`` holds ``{}`` where message or orderbook stands."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = (s.event, s.order_id, s.size, s.price, s.direction)
+    lines = [
+        f"{t // SECOND}.{t % SECOND:09d}," + ",".join(str(int(c[i])) for c in columns) for i, t in enumerate(s.time_ns)
+    ]
+    (folder / name.format("message")).write_text("".join(line + "\n" for line in lines))
+    absent = np.where(np.isnan(s.book), [9_999_999_999, 0, -9_999_999_999, 0], s.book).reshape(len(s), -1)
+    rows = [",".join(str(int(x)) for x in row) for row in absent]
+    (folder / name.format("orderbook")).write_text("".join(row + "\n" for row in rows))
+
+
+def write_folder(found: LobSequences, folder: Path, *, conditioning: bool = True) -> Path:
+    """The evidence in LOB-Bench's layout."""
+    for k, pair in enumerate(found.pairs):
+        head = f"{'_'.join(pair.day.split())}_{{}}_real_id_{k}"
+        write(pair.real, folder / "data_real", head + ".csv")
+        for g, each in enumerate(pair.generated):
+            write(each, folder / "data_gen", f"{head}_gen_id_{g}.csv")
+        if conditioning:
+            write(pair.real.part(0, 10), folder / "data_cond", head + ".csv")
+    return folder
