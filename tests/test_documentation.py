@@ -21,7 +21,7 @@ import pytest
 
 from markets import start_at, two_days
 from marsbench import registry, results, runner
-from marsbench.cli import parser
+from marsbench.cli import main, parser
 from marsbench.data import sources
 from marsbench.data.catalogue import Dataset, Period, open_dataset, write_dataset
 from marsbench.data.convert import convert
@@ -114,7 +114,7 @@ def test_an_example_keeps_the_style_of_the_repository(block: Block) -> None:
 
 def test_contributing_has_an_example_of_everything_that_can_be_added() -> None:
     there = {str(Path(b.file).parent) for b in EXAMPLES if b.page == "CONTRIBUTING.md"}
-    assert there == {*FOLDERS, "tests/metrics"}
+    assert there == {*FOLDERS, "tests/metrics", "."}  # a quantity is a file of the user's own
 
 
 def test_the_other_blocks_are_of_a_kind_that_is_checked() -> None:
@@ -294,6 +294,17 @@ def test_the_test_of_the_metric_example_passes(installed: Any, monkeypatch: pyte
     assert tests
     for test in tests:
         test()
+
+
+def test_the_quantity_example_is_scored_from_the_command_line(at_home: Path) -> None:
+    Path("my_quantities.py").write_text(example("my_quantities.py").code)
+    task = "realism,minutes=5,rollouts=2,quantities=spread+my_quantities.py:LARGE"
+    assert main(["run", "-g", "bootstrap", "-t", task, "--limit", "2", "--no-track", "--results", "r"]) == 0
+    (path,) = results.paths(Path("r"))
+    scores = results.read(path).scores
+    assert 0 < scores["distribution_similarity.large_order_share.full"].value <= 1
+    assert 0 <= scores["three_class_accuracy.large_order_share.one_rollout"].value <= 1
+    assert "distribution_similarity.volatility" not in scores
 
 
 def test_the_metric_and_the_task_example_score_simulated_markets(installed: Any, home: Path) -> None:

@@ -132,6 +132,7 @@ def test_no_metric_is_often_wrong_about_a_known_answer(name: str):
 
 
 FAST = {
+    "distribution-similarity": ("same.normal", "same.ticks", "same.other-day", "far.0.5", "near.heavy"),
     "stylized-facts": ("gaussian.sessions", "u-shaped.sessions", "block-volatility.windows", "garch-fast.sessions",
                        "gjr-strong.windows", "skewed.windows", "mixture.windows", "unlike-garch.windows"),
 }  # fmt: skip
