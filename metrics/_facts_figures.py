@@ -103,7 +103,11 @@ def _fano(ax: Axes, tables: Tables) -> None:
 
     table = tables["facts_fano_instruments"]
     keep = [i for i, v in enumerate(table["fano"]) if v is not None]
-    ax.set(title="Intermittency: extreme returns per window", xlabel="Fano factor (variance / mean)", ylabel="")
+    ax.set(
+        title="Intermittency: extreme returns per window, or hour of a session",
+        xlabel="Fano factor (variance / mean)",
+        ylabel="",
+    )
     if not keep:
         empty(ax)
         return

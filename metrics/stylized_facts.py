@@ -15,6 +15,8 @@ from marsbench.stats.bootstrap import cluster_interval
 from marsbench.stats.facts import CURVES, FACTS, TAIL_FRACTIONS, Fact, distance
 from marsbench.stats.nulls import shuffle_within_windows
 from marsbench.stats.pooling import Pool
+from marsbench.stats.session_facts import LONG
+from marsbench.stats.sessions import about_an_hour, sliced
 from marsbench.stats.splits import Comparison, split_half
 from marsbench.stats.windows import Windows, sliding_sum
 
@@ -46,8 +48,8 @@ class StylizedFacts(Metric):
     Compared
         1: autocorrelation of returns, lags 1-5, within windows net of the shuffle mean. 2: Hill's 1 /
         alpha, both tails, at 1, 2.5 and 5%. 3: skewness, 1-20 minutes. 4: asinh excess kurtosis, 1-20
-        minutes. 5: log Fano factor of the counts of |r| above its 99% quantile, a window being a bucket.
-        6: autocorrelation of |r|, lags 1-5, within windows net of the shuffle mean. 7: as 4, returns
+        minutes. 5: log Fano factor of the counts of |r| above its 99% quantile in a window, of whole
+        sessions by the hour. 6: autocorrelation of |r|, lags 1-5, within windows net of the shuffle mean. 7: as 4, returns
         divided by the deviation of their time of day (from other days where there are any). 8:
         autocorrelation of |r|, lags 1-20. 9: corr(r(t), |r(t + lag)|), 1-20. 10: corr(V(t), |r(t + lag)|),
         1-20. 11: rho(lag) - rho(-lag) of fine and coarse volatility, lags 5-10.
@@ -71,11 +73,11 @@ class StylizedFacts(Metric):
     Deviates
         Minutes are half-open clock minutes instead of rounded ones; facts 1 and 6 are scored within
         windows, because pooling windows of different volatility manufactures clustering (the pooled
-        curves are drawn as well); fact 5's bucket is one window, all equally exposed, instead of an hour.
+        curves are drawn as well); fact 5's bucket in short windows is the window, all equally exposed.
     Known failures
-        A shuffle within windows cannot change fact 5's counts: it comes out uninformative. A 25-minute
-        window carries no long memory: fact 8 is about lags up to 20 minutes only. Pooled curves (4, 8, 9,
-        10) feel differences of volatility between windows, in the shuffle too. Price ticks tie returns.
+        A shuffle within windows cannot change fact 5's counts there: it comes out uninformative. A 25-minute
+        window carries no long memory (the task ``sessions`` does): fact 8 is about lags up to 20 minutes
+        only. Pooled curves (4, 8, 9, 10) feel differences of volatility between windows, in the shuffle too. Price ticks tie returns.
     """
 
     splits: int = 32
@@ -108,7 +110,7 @@ class StylizedFacts(Metric):
         shuffled = shuffle_within_windows(replay, self.shuffles, rng)
         units = split_units(evidence)
         pools = {
-            source: {name: curve.pool(w) for name, curve in CURVES.items()}
+            source: {name: _pool(name, w) for name in CURVES}
             for source, w in (("replay", replay), ("simulation", simulated))
         }
         tables: dict[str, Table] = {"facts_about": about(evidence), **verdict_tables(evidence, rng)}
@@ -193,10 +195,16 @@ class StylizedFacts(Metric):
         return draw(tables)
 
 
+def _pool(name: str, w: Windows) -> Pool:
+    """A curve's pool; extremes are counted by window, in whole sessions by the hour."""
+    minutes = int(w.returns.shape[-1])
+    whole = name == "fano" and minutes >= LONG
+    return CURVES[name].pool(sliced(w, about_an_hour(minutes)) if whole else w)
+
+
 def _comparison(fact: Fact, replay: Windows, simulated: Windows, shuffled: Windows) -> Comparison:
-    pool = CURVES[fact.curve].pool
-    truth, generated = pool(replay), pool(simulated)
-    null = pool(shuffled) if fact.temporal else None
+    truth, generated = _pool(fact.curve, replay), _pool(fact.curve, simulated)
+    null = _pool(fact.curve, shuffled) if fact.temporal else None
 
     def compare(a: Floats, b: Floats, k: int) -> tuple[Floats, Floats, Floats]:
         target = fact.part(truth.curve(b))

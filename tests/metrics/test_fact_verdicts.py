@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from pairs_of_arrays import bars_of, pairs
 
 from marsbench.evidence import TrajectoryPairs
 from marsbench.metrics._fact_verdicts import CONTROL, verdict_tables
@@ -14,7 +15,6 @@ from marsbench.metrics.stylized_facts import StylizedFacts
 from marsbench.stats import oracles
 from marsbench.stats.likeness import DIFFERENT, SAME
 from marsbench.stats.verdicts import ABSENT, INCONCLUSIVE, PRESENT
-from pairs_of_arrays import bars_of, pairs
 
 CLUSTERING = "06_volatility_clustering"
 TAILS = "02_heavy_tails"
@@ -103,3 +103,15 @@ def test_table_6_is_drawn_from_the_tables_alone() -> None:
     figure = StylizedFacts.draw(out.tables)["table_6"]
     words = {text.get_text() for text in figure.axes[0].texts}
     assert {"Replay", "Simulation", "As in replay?", "Volatility clustering", INCONCLUSIVE} <= words
+
+
+def test_whole_sessions_count_extremes_by_the_hour() -> None:
+    # 24 sessions of 240 minutes have 96 hours: a shuffle within the session moves extremes between hours
+    rng = np.random.default_rng(4)
+    truth = oracles.garch((24, 240), rng)
+    out = StylizedFacts(splits=8, shuffles=4).evaluate(evidence(truth, truth[:, None]), rng)
+    (score,) = (s for s in out.scores if s.key == "facts.05_intermittency")
+    assert score.informative
+    short = StylizedFacts(splits=8, shuffles=4).evaluate(evidence(truth[:, :25], truth[:, None, :25]), rng)
+    (score,) = (s for s in short.scores if s.key == "facts.05_intermittency")
+    assert not score.informative
