@@ -46,13 +46,13 @@ class StylizedFacts(Metric):
         D(simulation on A, replay on B), D the mean absolute difference over lags, A | B random halves
         of the clusters, one rollout per start, mean over ``splits`` halves.
     Compared
-        1: autocorrelation of returns, lags 1-5, within windows net of the shuffle mean. 2: Hill's 1 /
-        alpha, both tails, at 1, 2.5 and 5%. 3: skewness, 1-20 minutes. 4: asinh excess kurtosis, 1-20
-        minutes. 5: log Fano factor of the counts of |r| above its 99% quantile in a window, of whole
-        sessions by the hour. 6: autocorrelation of |r|, lags 1-5, within windows net of the shuffle mean. 7: as 4, returns
-        divided by the deviation of their time of day (from other days where there are any). 8:
-        autocorrelation of |r|, lags 1-20. 9: corr(r(t), |r(t + lag)|), 1-20. 10: corr(V(t), |r(t + lag)|),
-        1-20. 11: rho(lag) - rho(-lag) of fine and coarse volatility, lags 5-10.
+        1: autocorrelation of returns, lags 1-5, within windows net of the shuffle mean. 2: Hill's 1 / alpha,
+        both tails, at 1, 2.5 and 5%. 3: skewness, 1-20 minutes. 4: asinh excess kurtosis, 1-20 minutes. 5: log
+        Fano factor of the counts of |r| above its 99% quantile in a window, of whole sessions by the hour. 6:
+        autocorrelation of |r|, lags 1-5, within windows net of the shuffle mean. 7: as 4, returns divided by
+        the deviation of their time of day (from other days where there are any). 8: autocorrelation of |r|,
+        lags 1-20. 9: corr(r(t), |r(t + lag)|), 1-20. 10: corr(V(t), |r(t + lag)|), 1-20. 11: rho(lag) -
+        rho(-lag) of fine and coarse volatility, lags 5-10.
     Range, direction, unit
         0 or more, lower is better, in units of the compared curve.
     Floor and ceiling
@@ -76,8 +76,9 @@ class StylizedFacts(Metric):
         curves are drawn as well); fact 5's bucket in short windows is the window, all equally exposed.
     Known failures
         A shuffle within windows cannot change fact 5's counts there: it comes out uninformative. A 25-minute
-        window carries no long memory (the task ``sessions`` does): fact 8 is about lags up to 20 minutes
-        only. Pooled curves (4, 8, 9, 10) feel differences of volatility between windows, in the shuffle too. Price ticks tie returns.
+        window carries no long memory (the task ``sessions`` does): fact 8 is about lags up to 20 minutes only.
+        Pooled curves (4, 8, 9, 10) feel differences of volatility between windows, in the shuffle too. Price
+        ticks tie returns.
     """
 
     splits: int = 32

@@ -106,9 +106,9 @@ def test_table_6_is_drawn_from_the_tables_alone() -> None:
 
 
 def test_whole_sessions_count_extremes_by_the_hour() -> None:
-    # 24 sessions of 240 minutes have 96 hours: a shuffle within the session moves extremes between hours
+    # volatility changes by the hour: a shuffle within the session moves extremes between its four hours
     rng = np.random.default_rng(4)
-    truth = oracles.garch((24, 240), rng)
+    truth = oracles.block_volatility((60, 240), rng, block=60, spread=0.8)
     out = StylizedFacts(splits=8, shuffles=4).evaluate(evidence(truth, truth[:, None]), rng)
     (score,) = (s for s in out.scores if s.key == "facts.05_intermittency")
     assert score.informative
