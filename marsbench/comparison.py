@@ -151,11 +151,13 @@ def _aggregates(left: Row, right: Row, keys: Mapping[str, str]) -> list[Differen
 
 
 def _scores(left: Row, right: Row) -> list[Difference]:
-    """Every score that either has, raw."""
+    """Every score that either has, raw; a p is none: the difference of two says nothing."""
     out = []
     for key in dict.fromkeys([*left.scores, *right.scores]):
         sides = [row.scores.get(key) for row in (left, right)]
         shared = next(s for s in sides if s is not None)
+        if shared.unit == "p":
+            continue
         words = [f"{row.label}: {row.word(key)}" for row in (left, right) if _value(row.scores.get(key)) is None]
         base = Difference(
             "score", key, shared.unit, shared.direction, _value(sides[0]), _value(sides[1]), reason="; ".join(words)
