@@ -103,6 +103,10 @@ def _roll(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     return np.diff(oracles.roll_prices((shape[0], shape[1] + 1), rng, sigma=1.0, half_spread=0.5))
 
 
+def _working(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+    return np.diff(oracles.working_means((shape[0], shape[1] + 1), rng))
+
+
 def _blocks(shape: tuple[int, int], rng: np.random.Generator, *, minutes: int) -> Floats:
     """Volatility constant in so many minutes, blocks beginning anew every day."""
     return oracles.block_volatility((shape[0] * shape[1] // DAY, DAY), rng, block=minutes).reshape(shape)
@@ -131,6 +135,7 @@ def _listed(shape: Shape) -> list[tuple[str, str, Process, Mapping[int, str]]]:
          {9: PRESENT}),
         ("harch", "HARCH, 1, 5, 20 and 60 minutes, .15 each", oracles.harch, {11: PRESENT, 9: ABSENT}),
         ("roll", "random walk seen through a bid-ask bounce: rho(1) = -1/6", _roll, {1: PRESENT}),
+        ("working", "minute means of a random walk: rho(1) = +1/4", _working, {1: PRESENT}),
         ("autoregressive", "AR(1), .4: rho(2) = .16", partial(oracles.autoregressive, phi=0.4), {1: ABSENT}),
         ("skewed", "minus a gamma variable: skewness -1", oracles.skewed, {3: PRESENT, 6: ABSENT}),
         ("hawkes", "minutes with an event of a Hawkes process (branching .7) six times larger",
