@@ -65,13 +65,12 @@ def tell_apart(
 ) -> ToldApart:
     """Test whether minutes of replay ``[S, M]`` and of simulations ``[S, R, M]`` have one law.
 
-    Replay and the mean of the rollouts change places by cluster. Two distances count, overlap and Wasserstein's:
-    what stands out more, in standard deviations of its exchanges. Bins are quantiles of both samples together,
-    replay as often as there are rollouts, so that they do not know which is which.
+    Replay and one of the rollouts change places, cluster by cluster. Two distances count, overlap and Wasserstein's:
+    what stands out more, in standard deviations of its exchanges. Bins are quantiles of all of them together, so
+    that they do not know which is which.
     """
     clusters = int(cluster.max()) + 1
-    rollouts = simulated.shape[1]
-    pooled = np.concatenate([np.repeat(replay.ravel(), rollouts), simulated.ravel()])
+    pooled = np.concatenate([replay.ravel(), simulated.ravel()])
     known = pooled[np.isfinite(pooled)]
     if clusters < MIN_CLUSTERS or np.isnan(replay).all() or np.isnan(simulated).all():
         return ToldApart(clusters=clusters)
@@ -82,7 +81,7 @@ def tell_apart(
     counts = []
     for table in (coarse, fine):
         truth = table.count_clusters(replay[:, None], cluster, clusters)[0]
-        counts.append((truth, table.count_clusters(simulated, cluster, clusters).mean(axis=0)))
+        counts.append((truth, table.count_clusters(simulated, cluster, clusters)))
     width = len(coarse)
 
     def distances(p: Floats, q: Floats) -> Floats:
@@ -90,6 +89,6 @@ def tell_apart(
             [1 - overlap(p[:, :width], q[:, :width]), grid_wasserstein(p[:, width:], q[:, width:], grid)], axis=1
         )
 
-    sides = [np.concatenate([counts[0][i], counts[1][i]], axis=1) for i in (0, 1)]
+    sides = [np.concatenate([counts[0][i], counts[1][i]], axis=-1) for i in (0, 1)]
     found = exchange(distances, sides[0], sides[1], rng, permutations=permutations)
     return ToldApart(found.p, float(1 - np.quantile(found.exchanged[:, 0], 0.95)), found.distance, clusters)

@@ -53,8 +53,8 @@ class DistributionSimilarity(Metric):
         Jackknife t over clusters, about the value expected at this size, bias included. For laws that are equal
         it is wider than need be. A percentile bootstrap repeats clusters, which lowers the overlap.
     Verdict
-        ``.exchange_p``: the p of a permutation test that exchanges replay and the rollouts cluster by cluster;
-        of the distances overlap and W1 the one that stands out more counts, in standard deviations. In the
+        ``.exchange_p``: the p of a permutation test in which one of the rollouts takes replay's place, cluster by
+        cluster; of the distances overlap and W1 the one that stands out more counts, in standard deviations. In the
         table: *distinguishable* where p is at most .05; *indistinguishable* where it is more, the overlap is at
         least the 5th percentile of its ceiling, and the test would have noticed laws that overlap by .8
         (normals half a standard deviation apart); else *inconclusive*, with the reason. Not corrected for the
@@ -68,7 +68,8 @@ class DistributionSimilarity(Metric):
         The overlap is biased down in small samples (``null_overlap`` in the table), so read it beside its
         ceiling; W1 is biased up, and its interval is about that biased value. The overlap does not see how far
         apart the mass lies; W1 does. Minutes are pooled over starts and instruments: agreement of the pool does
-        not mean agreement minute by minute, and the exchange of starts on one day takes them as one cluster.
+        not mean agreement minute by minute. Rollouts that are more alike to each other than to replay are told
+        apart, even if all of them together have its law.
     """
 
     splits: int = 32

@@ -1,10 +1,10 @@
 """Cluster permutation test: could replay and simulation have changed places?
 
-If the simulation has replay's law, the two samples of a cluster (a day of an instrument, or all starts that
-share one) are as likely in the one order as in the other, whatever the dependence within the cluster. So
-replay and simulation are exchanged cluster by cluster, at random, and the distance between the two sides is
-computed again. With one simulation for each replay that test is exact; with the mean of several it holds as
-sums over clusters approach a normal law, which is measured (``marsbench check distribution-similarity``).
+If the simulations have replay's law, then in every cluster (a day of an instrument, or all starts that share one)
+any of the rollouts is as likely to be what really happened as replay is, whatever the dependence within the
+cluster. So the place of replay is given to one of them, cluster by cluster, at random, and the distance between the
+two sides is computed again. The test is exact. It asks for more than one law for all minutes: rollouts that are
+more alike to each other than to replay are told apart too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 Distances = Callable[[Floats, Floats], Floats]
 """Sums of two sides ``[B, K]`` -> distances ``[B]`` or ``[B, T]`` (larger is further apart)."""
 
 MIN_CLUSTERS = 6
-"""Fewer clusters have under 2^5 distinct exchanges: no p could fall to 1/20."""
+"""Fewer clusters have, with one rollout, under 2^5 distinct exchanges: no p could fall to 1/20."""
 
 
 @dataclass(frozen=True)
@@ -67,40 +68,42 @@ class Exchange:
         return float((observed - exchanged.mean()) / spread) if spread > 0 else float("nan")
 
 
-def swaps(clusters: int, count: int, rng: np.random.Generator) -> Floats:
-    """Which clusters change places, ``[B, C]`` of 0 and 1: every distinct exchange once, or ``count`` random ones.
+def places(clusters: int, rollouts: int, count: int, rng: np.random.Generator) -> Ints:
+    """Who takes replay's place in each cluster, ``[B, C]``: 0 replay itself, k rollout k.
 
-    Exchanging all clusters is exchanging none, so the first one stays where it is.
+    Every distinct exchange but the one that changes nothing, or ``count`` random ones. With one rollout, exchanging
+    all clusters is exchanging none, so the first one stays where it is.
     """
-    if clusters < 1:
-        raise ValueError(f"an exchange needs at least 1 cluster, got {clusters}")
-    distinct = 2 ** min(clusters - 1, 62)
-    if distinct - 1 <= count:
-        bits = np.arange(1, distinct)[:, None] >> np.arange(clusters - 1)[None, :] & 1
-    else:
-        bits = rng.integers(0, 2, (count, clusters - 1))
-    return np.concatenate([np.zeros((len(bits), 1)), bits], axis=1)
+    if clusters < 1 or rollouts < 1:
+        raise ValueError(f"an exchange needs at least 1 cluster and 1 rollout, got {clusters} and {rollouts}")
+    sizes = np.full(clusters, rollouts + 1)
+    sizes[0] = 1 if rollouts == 1 else rollouts + 1
+    if np.log(sizes).sum() <= np.log(count + 1) + 1e-9:
+        every = np.stack(np.unravel_index(np.arange(1, int(np.prod(sizes))), sizes), axis=1)
+        return np.asarray(every, np.int64)
+    return np.asarray(rng.integers(0, sizes, (count, clusters)), np.int64)
 
 
 def exchange(
     distances: Distances, replay: Floats, simulated: Floats, rng: np.random.Generator, *, permutations: int = 999
 ) -> Exchange:
-    """Test whether two sides differ, from their sums by cluster.
+    """Test whether replay and simulations differ, from their sums by cluster.
 
     Parameters
     ----------
     distances
         Of the two sides, from their sums; must be symmetric.
     replay, simulated
-        ``[C, K]``: what each cluster adds to its side, such as counts in bins. The bins must not know which side
-        is which: frozen on both samples together, never on one of them.
+        ``[C, K]`` and ``[R, C, K]``: what each cluster adds to its side, such as counts in bins. The bins must not
+        know which is which: frozen on all of them together, never on one side.
     permutations
         Random exchanges; all of them are used where there are fewer.
     """
-    clusters = len(replay)
-    moved = swaps(clusters, permutations, rng)
-    gap = simulated - replay
-    shift = moved @ gap
-    sides = replay.sum(axis=0) + shift, simulated.sum(axis=0) - shift
-    observed = np.atleast_1d(distances(replay.sum(axis=0)[None], simulated.sum(axis=0)[None])[0])
-    return Exchange(observed, distances(*sides).reshape(len(moved), len(observed)), clusters)
+    clusters, rollouts = len(replay), len(simulated)
+    columns = np.concatenate([replay[None], simulated])  # [1 + R, C, K]
+    total = columns.sum(axis=(0, 1))
+    taken = np.concatenate([np.zeros((1, clusters), np.int64), places(clusters, rollouts, permutations, rng)])
+    weights = (taken[:, None, :] == np.arange(1 + rollouts)[None, :, None]).astype(np.float64)  # [B, 1 + R, C]
+    side = weights.reshape(len(taken), -1) @ columns.reshape(-1, columns.shape[-1])
+    found = distances(side, (total - side) / rollouts).reshape(len(taken), -1)
+    return Exchange(found[0], found[1:], clusters)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from marsbench.stats import paired_oracles as oracles
-from marsbench.stats.exchange import MIN_CLUSTERS, Exchange, exchange, swaps
+from marsbench.stats.exchange import MIN_CLUSTERS, Exchange, exchange, places
 from marsbench.stats.overlap import overlap
 
 
@@ -19,39 +20,46 @@ def apart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 def slow_p(replay: np.ndarray, simulated: np.ndarray) -> float:
     """Every exchange, one after the other, of the clusters themselves."""
     found = []
-    for moved in itertools.product([0, 1], repeat=len(replay)):
-        left = np.sum([s if m else r for r, s, m in zip(replay, simulated, moved, strict=True)], axis=0)
-        right = np.sum([r if m else s for r, s, m in zip(replay, simulated, moved, strict=True)], axis=0)
+    for who in itertools.product(range(1 + len(simulated)), repeat=len(replay)):
+        left, right = np.zeros(replay.shape[1]), np.zeros(replay.shape[1])
+        for c, chosen in enumerate(who):
+            for k, column in enumerate([replay[c], *simulated[:, c]]):
+                if k == chosen:
+                    left += column
+                else:
+                    right += column
         found.append(1 - np.minimum(left / left.sum(), right / right.sum()).sum())
     return float(np.mean(np.array(found) >= found[0] - 1e-12))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_all_exchanges_of_few_clusters_equal_the_obvious_enumeration(seed: int) -> None:
+@pytest.mark.parametrize(("rollouts", "clusters"), [(1, 7), (2, 6), (3, 5)])
+@pytest.mark.parametrize("seed", range(3))
+def test_all_exchanges_of_few_clusters_equal_the_obvious_enumeration(seed: int, rollouts: int, clusters: int) -> None:
     rng = np.random.default_rng(seed)
-    replay, simulated = rng.integers(0, 9, (2, 7, 4)).astype(float) + 1
-    found = exchange(apart, replay, simulated, rng)
-    assert len(found.exchanged) == 2**6 - 1
-    assert found.p == pytest.approx(slow_p(replay, simulated))
+    made = rng.integers(0, 9, (1 + rollouts, clusters, 4)).astype(float) + 1
+    found = replace(exchange(apart, made[0], made[1:], rng, permutations=2000), clusters=MIN_CLUSTERS)
+    assert len(found.exchanged) == (2**6 if rollouts == 1 else (1 + rollouts) ** clusters) - 1
+    assert found.p == pytest.approx(slow_p(made[0], made[1:]))
 
 
 def test_exchanges_are_distinct_where_there_are_few_and_random_where_there_are_many() -> None:
     rng = np.random.default_rng(0)
-    assert len(np.unique(swaps(6, 999, rng), axis=0)) == 31
-    many = swaps(40, 500, rng)
+    assert len(np.unique(places(6, 1, 999, rng), axis=0)) == 31
+    many = places(40, 1, 500, rng)
     assert many.shape == (500, 40)
-    assert set(np.unique(many)) == {0, 1}
     assert not many[:, 0].any()
     assert many[:, 1:].mean() == pytest.approx(0.5, abs=0.02)
-    with pytest.raises(ValueError, match="at least 1 cluster, got 0"):
-        swaps(0, 9, rng)
+    several = places(40, 4, 500, rng)
+    assert np.bincount(several.ravel()) / several.size == pytest.approx(np.full(5, 0.2), abs=0.02)
+    with pytest.raises(ValueError, match="at least 1 cluster and 1 rollout, got 0 and 1"):
+        places(0, 1, 9, rng)
 
 
 def test_random_exchanges_agree_with_all_of_them() -> None:
     rng = np.random.default_rng(1)
     replay, simulated = rng.integers(0, 9, (2, 12, 4)).astype(float) + 1
-    exact = exchange(apart, replay, simulated, rng, permutations=4000)
-    drawn = exchange(apart, replay, simulated, rng, permutations=2000)
+    exact = exchange(apart, replay, simulated[None], rng, permutations=4000)
+    drawn = exchange(apart, replay, simulated[None], rng, permutations=2000)
     assert len(exact.exchanged) == 2**11 - 1
     assert drawn.p == pytest.approx(exact.p, abs=0.05)
 
@@ -59,8 +67,8 @@ def test_random_exchanges_agree_with_all_of_them() -> None:
 def test_few_clusters_or_an_empty_side_have_no_p() -> None:
     rng = np.random.default_rng(2)
     few = rng.random((2, MIN_CLUSTERS - 1, 4))
-    assert np.isnan(exchange(apart, few[0], few[1], rng).p)
-    assert np.isnan(exchange(apart, np.zeros((8, 4)), rng.random((8, 4)), rng).p)
+    assert np.isnan(exchange(apart, few[0], few[1:], rng).p)
+    assert np.isnan(exchange(apart, np.zeros((8, 4)), rng.random((1, 8, 4)), rng).p)
 
 
 def test_of_two_distances_the_one_that_stands_out_counts_and_one_that_never_varies_does_not() -> None:
@@ -81,7 +89,7 @@ def test_one_law_is_rejected_one_time_in_twenty_whatever_the_dependence_and_anot
             np.stack([np.bincount(np.searchsorted(edges, row), minlength=20) for row in v]).astype(float)
             for v in values
         ]
-        return exchange(apart, sides[0], sides[1], rng, permutations=99).p
+        return exchange(apart, sides[0], sides[1][None], rng, permutations=99).p
 
     assert np.mean([p(0.0, seed) <= 0.05 for seed in range(300)]) == pytest.approx(0.05, abs=0.04)
     assert np.mean([p(0.8, seed) <= 0.05 for seed in range(40)]) > 0.85
