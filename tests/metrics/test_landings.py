@@ -48,6 +48,16 @@ def test_the_gate_stops_the_constant_and_nobody_else(scored: dict[str, Result]) 
     assert set(map(len, broken.values())) == {0}
 
 
+def test_forecasts_are_measured_against_the_oracle_on_another_seed(scored: dict[str, Result]) -> None:
+    key = "three_class_accuracy.volatility.one_rollout"
+    oracle, shuffled = (scored[label].scores[key] for label in ("reference", "control-shuffled"))
+    assert oracle.ceiling is not None
+    assert oracle.ceiling == shuffled.ceiling != oracle.value
+    assert oracle.ceiling > (oracle.floor or 0)
+    assert scored["reference"].floors["ceilings"]["generator"].startswith("reference version")
+    assert scored["reference"].floors["ceilings"]["hash"]
+
+
 def test_a_landing_says_what_is_wrong() -> None:
     there, gone = Score("a.b", 0.7, "facts", ceiling=0.5), Score("a.b", None, "facts", reason="no trade")
     assert Landing("g", "a.b", 0.6, 0.8).problem(there) is None
