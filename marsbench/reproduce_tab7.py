@@ -47,10 +47,10 @@ def _summary(result: Result, name: str) -> dict[tuple[str, str], dict[str, Any]]
             table = outcome.tables[name]
             rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
             found = {(row["quantity"], row.get("variant", "")): row for row in rows}
-            column = "verdict" if name == "similarity_summary" else "ceiling"
+            column = "w1_exchanged" if name == "similarity_summary" else "ceiling"
             if rows and column in rows[0]:
                 return found
-            raise MissingScores(f"its table {name!r} is of an older version of the metric and has no {column}")
+            raise MissingScores(f"its table {name!r} is of an older version of the metric and lacks {column!r}")
     raise MissingScores(f"it has no table {name!r}")
 
 
@@ -77,10 +77,10 @@ def _similarities(result: Result, summary: Mapping[tuple[str, str], Mapping[str,
         share = score.value / score.ceiling if score.value is not None and score.ceiling else None
         rows.append(
             (quantity.title, PUBLISHED[quantity.key][0], score.value, _interval(score), score.ceiling, share,
-             score.floor, score.normalised, w1.value, row["p"], row["verdict"] or "not applicable")
+             score.floor, score.normalised, w1.value, row["w1_exchanged"], row["p"], row["verdict"] or "not applicable")
         )  # fmt: skip
     columns = ("quantity", "paper", "ours", "95% interval", "ceiling", "ours / ceiling", "floor", "normalised",
-               "W1, sd", "p", "from replay")  # fmt: skip
+               "W1, sd", "of one law", "p", "from replay")  # fmt: skip
     return Table("Distribution similarity (overlap coefficient)", columns, tuple(rows))
 
 
@@ -128,6 +128,8 @@ def _notes(result: Result, about: Mapping[str, str]) -> tuple[str, ...]:
         f"{data['name']} ({data['summary']}): {about['starts']} starts of {about['minutes']} minutes, "
         f"{about['instruments']} instrument(s), {about['clusters']} clusters.",
         "Bins: the paper states none. Here they are frozen on replay, 50 quantile bins or one for each value.",
+        "W1 is the Wasserstein-1 distance in standard deviations of replay, `of one law` what it is on average once "
+        "replay and simulation have been exchanged at random; p and the last column are that permutation test.",
         "Ceiling: the paper has none. Two samples of one law overlap by less than 1, the less the fewer they are, so "
         "similarities of different n do not compare; ours / ceiling does.",
         f"Returns: the paper aggregates 128 rollouts of each start, by a rule that it does not state; here "

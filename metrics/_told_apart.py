@@ -36,6 +36,8 @@ class ToldApart:
     distance: float = float("nan")
     """Standard deviations by which the two sides lie further apart than after exchanges."""
     clusters: int = 0
+    w1_exchanged: float = float("nan")
+    """Mean Wasserstein distance after exchanges, in the unit of the values: what one law shows at this size."""
 
     def verdict(self, value: float, least: float) -> tuple[str, str]:
         """A verdict, and why it is not another one.
@@ -91,4 +93,5 @@ def tell_apart(
 
     sides = [np.concatenate([counts[0][i], counts[1][i]], axis=-1) for i in (0, 1)]
     found = exchange(distances, sides[0], sides[1], rng, permutations=permutations)
-    return ToldApart(found.p, float(1 - np.quantile(found.exchanged[:, 0], 0.95)), found.distance, clusters)
+    detects_below = float(1 - np.quantile(found.exchanged[:, 0], 0.95))
+    return ToldApart(found.p, detects_below, found.distance, clusters, float(found.exchanged[:, 1].mean()))

@@ -66,7 +66,7 @@ class DistributionSimilarity(Metric):
         MarS (ICLR 2025) appendix J, Table 7; bins by ours, as the paper states none.
     Known failures
         The overlap is biased down in small samples (``null_overlap`` in the table), so read it beside its
-        ceiling; W1 is biased up, and its interval is about that biased value. The overlap does not see how far
+        ceiling; W1 is biased up (``w1_exchanged``: what one law shows at this size). The overlap does not see how far
         apart the mass lies; W1 does. Minutes are pooled over starts and instruments: agreement of the pool does
         not mean agreement minute by minute. Rollouts that are more alike to each other than to replay are told
         apart, even if all of them together have its law.
@@ -165,6 +165,7 @@ class DistributionSimilarity(Metric):
             "verdict_reason": why or missing or reason,
             "ceiling_p05": number(found.least),
             "detects_below": number(found.test.detects_below),
+            "w1_exchanged": _in_units(found.test.w1_exchanged, row["replay_sd"]),
             "title": title_for(quantity, evidence),
         }
         return scores, row
@@ -210,6 +211,10 @@ def _p_score(key: str, test: ToldApart, n: int, missing: str | None) -> Score:
     p = number(test.p)
     why = "a p has no interval" if p is not None else missing or test.verdict(np.nan, np.nan)[1]
     return Score(key, p, "distributions", "none", unit="p", n=n, clusters=test.clusters, reason=why)
+
+
+def _in_units(distance: float, spread: float | None) -> float | None:
+    return number(distance / spread) if spread else None
 
 
 def _adjust(summary: list[dict[str, Any]]) -> None:
