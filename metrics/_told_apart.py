@@ -55,10 +55,10 @@ class ToldApart:
             return DISTINGUISHABLE, ""
         if not np.isfinite(value + least):
             return INCONCLUSIVE, "no overlap on halves"
-        if value < least:
-            return INCONCLUSIVE, f"the overlap is below {least:.3f}, the 5th percentile of its ceiling"
         if self.detects_below < NOT_FAR:
             return INCONCLUSIVE, f"so few data that only an overlap below {self.detects_below:.3f} would be noticed"
+        if value < least:
+            return INCONCLUSIVE, f"the overlap is below {least:.3f}, the 5th percentile of its ceiling"
         return INDISTINGUISHABLE, ""
 
 
