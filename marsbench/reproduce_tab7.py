@@ -95,11 +95,16 @@ def _accuracies(result: Result, summary: Mapping[tuple[str, str], Mapping[str, A
             rows.append(
                 (f"{quantity.title}, {_VARIANTS[variant]}", published, score.value, _interval(score), score.floor,
                  row["persistence_accuracy"], score.ceiling, score.normalised, row["kappa"],
-                 published_kappa if quantity.key == "buy_order_ratio" else None)
+                 published_kappa if quantity.key == "buy_order_ratio" else None, _shares(row))
             )  # fmt: skip
     columns = ("quantity", "paper", "ours", "95% interval", "floor", "persistence", "ceiling", "normalised", "kappa",
-               "paper's kappa")  # fmt: skip
+               "paper's kappa", "replay's classes")  # fmt: skip
     return Table("Accuracy (3-class)", columns, tuple(rows))
+
+
+def _shares(row: Mapping[str, Any]) -> str:
+    """How much of replay is low, middle and high: ties make it unequal."""
+    return " ".join(f"{row[f'observed_{name}']:.2f}" for name in ("low", "middle", "high"))
 
 
 def _interval(score: Score) -> str | None:

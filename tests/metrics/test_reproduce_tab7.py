@@ -108,6 +108,7 @@ def test_every_quantity_stands_beside_the_papers_value(folder):
     assert (volatility["paper"], volatility["ceiling"]) == (0.516, 0.9)
     share = (volatility["ours"] - volatility["floor"]) / (0.9 - volatility["floor"])
     assert volatility["normalised"] == pytest.approx(share, abs=1e-3)
+    assert volatility["replay's classes"] == "0.33 0.33 0.33"
     assert right["1-minute return, mean of rollouts"]["paper"] == 0.684
     assert right["1-minute return, majority vote"]["paper"] is None
     assert right["Buy order ratio, one rollout"]["paper's kappa"] == pytest.approx(0.355, abs=1e-3)
