@@ -69,7 +69,8 @@ class DistributionSimilarity(Metric):
         ceiling; W1 is biased up (``w1_exchanged``: what one law shows at this size). The overlap does not see how far
         apart the mass lies; W1 does. Minutes are pooled over starts and instruments: agreement of the pool does
         not mean agreement minute by minute. Rollouts that are more alike to each other than to replay are told
-        apart, even if all of them together have its law.
+        apart, even if all of them together have its law: 17% of the time instead of 5%, if half of the variance of
+        four rollouts is common to them.
     """
 
     splits: int = 32
