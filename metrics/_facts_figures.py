@@ -29,7 +29,8 @@ def draw(tables: Tables) -> dict[str, Figure]:
     """Every figure by name."""
     with style():
         found = {"figure_5": _figure_5(tables), "figure_20": _figure_20(tables), "facts_scores": _scores(tables)}
-        found["table_6"] = table_6(tables)
+        if "facts_alike" in tables:  # results of version 1 have no verdicts
+            found["table_6"] = table_6(tables)
         for name, panels in LAYOUT.items():
             fig, axes = figure(1, len(panels))
             for ax, panel in zip(axes, panels, strict=True):
