@@ -26,6 +26,8 @@ from marsbench.simulation.contracts import Generator
 
 PluginKind = Literal["generators", "metrics", "tasks"]
 
+NONE = "none"
+"""How a missing value is written in a specification."""
 BASES: dict[str, type] = {"generators": Generator, "metrics": Metric, "tasks": Task}
 
 
@@ -167,14 +169,18 @@ class Spec:
 
 
 def _value_text(value: Any) -> str:
+    if value is None:
+        return NONE
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
 def parse(text: str) -> Spec:
-    """Read ``name``, ``name,parameter=value,...`` or ``name:argument``; values are JSON where they can be.
+    """Read ``name``, ``name,parameter=value,...`` or ``name:argument``; values are JSON where they can be, or none.
 
     >>> parse("bootstrap,block_seconds=30").parameters
     {'block_seconds': 30}
+    >>> parse("realism,most_starts=none").parameters
+    {'most_starts': None}
     >>> parse("files:simulations").argument
     'simulations'
 
@@ -195,7 +201,7 @@ def parse(text: str) -> Spec:
         if key in parameters:
             raise ValueError(f"{text!r}: parameter {key!r} is given twice")
         try:
-            parameters[key] = json.loads(value)
+            parameters[key] = None if value == NONE else json.loads(value)
         except ValueError:
             parameters[key] = value
     return Spec(name, parameters)

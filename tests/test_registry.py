@@ -83,6 +83,7 @@ def test_a_third_party_that_cannot_be_imported_is_named_and_left_out(
         ("bootstrap", Spec("bootstrap", {})),
         ("files:/a,b/c:d", Spec("files", {}, "/a,b/c:d")),
         ("x,n=3,rate=0.5,mode=fast,on=true", Spec("x", {"n": 3, "rate": 0.5, "mode": "fast", "on": True})),
+        ("toy,most=none", Spec("toy", {"most": None})),
     ],
 )
 def test_specifications_are_read_and_written_back(text: str, spec: Spec) -> None:
