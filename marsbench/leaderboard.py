@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from marsbench.ranking import (
     ranking_keys,
     small_groups,
 )
-from marsbench.results import Result
+from marsbench.results import Result, ResultError
 from marsbench.scores import NOT_APPLICABLE, Score
 from marsbench.significance import group_estimates, overall_estimate, share_ranks
 
@@ -222,7 +223,7 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
     Raises
     ------
     IncomparableError
-        If results differ in task, metrics, data, limit or floors.
+        If results differ in task, metrics, data, limit or floors, or two tasks give a score of the same key.
     MissingError
         If something is missing and ``missing`` is ``error``.
     ValueError
@@ -279,12 +280,37 @@ def _by_label(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def _row(label: str, results: Sequence[Result]) -> Row:
-    by_key: dict[str, list[Score]] = {}
+    by_task: dict[str, dict[str, list[Score]]] = {}
     for result in results:
         for key, score in result.scores.items():
-            by_key.setdefault(key, []).append(score)
-    scores = {key: average(many) for key, many in by_key.items()}
+            by_task.setdefault(key, {}).setdefault(result.task["label"], []).append(score)
+    scores = {key: _over_tasks(key, {t: average(s) for t, s in many.items()}) for key, many in by_task.items()}
     return Row(label, None, None, {}, scores, tuple(results))
+
+
+def _over_tasks(key: str, by_task: Mapping[str, Score]) -> Score:
+    """The score of the only task that has it; of validity, what is worst in any task.
+
+    Raises
+    ------
+    ResultError
+        If several tasks give a score of the same key: its average would mean nothing.
+    """
+    found = list(by_task.values())
+    if len(found) == 1:
+        return found[0]
+    if found[0].group != "validity":
+        raise ResultError(
+            f"tasks {' and '.join(sorted(by_task))} both give a score {key}; rank them one by one with --tasks"
+        )
+    return next((s for s in found if invalid({key: s})), max(found, key=_missing_last))
+
+
+def _missing_last(score: Score) -> float:
+    """Nearer to its limit is larger; without limit or value it is last."""
+    if score.value is None or score.floor is None:
+        return -math.inf
+    return score.value - score.floor if score.direction == "lower" else score.floor - score.value
 
 
 def _judge(

@@ -42,7 +42,7 @@ class StylizedFacts(Metric):
 
     Formula
         Curves are MarS's (appendix I): one-minute log returns of the last trade price, windows pooled
-        within an instrument, curves averaged over instruments. Score ``facts.<nn-name>`` =
+        within an instrument, curves averaged over instruments. Score ``<family>.<nn-name>`` =
         D(simulation on A, replay on B), D the mean absolute difference over lags, A | B random halves
         of the clusters, one rollout per start, mean over ``splits`` halves.
     Compared
@@ -85,6 +85,8 @@ class StylizedFacts(Metric):
     """Random halves that a score averages over."""
     shuffles: int = 16
     """Different shuffles of replay behind a floor."""
+    family: str = "facts"
+    """First part of the scores' keys: scores of several tasks stand side by side on the leaderboard."""
 
     name = "stylized-facts"
     version = 2
@@ -101,7 +103,7 @@ class StylizedFacts(Metric):
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
         if (why := evidence.lacking.get("last_trade_ticks")) is not None:
-            empty = (Score(f"facts.{fact.key}", None, "facts", "lower", reason=why) for fact in FACTS)
+            empty = (Score(f"{self.family}.{fact.key}", None, "facts", "lower", reason=why) for fact in FACTS)
             clusters = int(evidence.clusters.max()) + 1
             return Outcome(
                 tuple(replace(score, clusters=clusters).not_applicable(why) for score in empty), notes=notes(evidence)
@@ -128,7 +130,7 @@ class StylizedFacts(Metric):
         return Outcome(tuple(scores), tables, notes(evidence))
 
     def _score(self, fact: Fact, found: Any, evidence: TrajectoryPairs, replay: Windows, units: Units) -> Score:
-        key = f"facts.{fact.key}"
+        key = f"{self.family}.{fact.key}"
         return split_score(
             found,
             key,

@@ -51,7 +51,7 @@ class Sessions(Task):
 
     @property
     def metrics(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-        return (("stylized-facts", {}),)
+        return (("stylized-facts", {"family": "session_facts"}),)
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """One for each test day and instrument, in time order.

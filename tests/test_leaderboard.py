@@ -246,3 +246,27 @@ def test_the_board_says_which_group_was_too_small_and_still_prints_it() -> None:
     assert [row.label for row in board.rows] == ["a", "b"]
     assert any("Group facts has 1 informative score," in note for note in board.notes)
     assert "facts.one" in to_markdown(board)
+
+
+def of_task(task: str, scores: tuple[Score, ...]) -> Result:
+    base = result("alpha", scores=scores)
+    return replace(base, task={**base.task, "label": task, "name": task})
+
+
+def test_two_tasks_with_a_score_of_the_same_key_are_refused_not_averaged() -> None:
+    many = [of_task(task, (score("facts.a", "facts", 0.5),)) for task in ("realism", "sessions")]
+    with pytest.raises(ValueError, match=r"tasks realism and sessions both give a score facts\.a"):
+        build(many)
+
+
+def test_validity_is_that_of_the_worst_task() -> None:
+    def made(value: float) -> Score:
+        return Score("validity.rejected", value, "validity", "lower", floor=0.1)
+
+    ranked = (score("facts.a", "facts", 0.5), score("facts.b", "facts", 0.5), score("facts.c", "facts", 0.4))
+    good = of_task("realism", (*ranked, made(0.05)))
+    (row,) = build([good, of_task("sessions", (made(0.2),))]).rows
+    assert row.scores["validity.rejected"].value == 0.2
+    assert "validity.rejected is 0.2" in str(row.unranked)
+    (row,) = build([good, of_task("sessions", (made(0.08),))]).rows
+    assert row.scores["validity.rejected"].value == 0.08

@@ -4,8 +4,8 @@
 ``ceiling = D(replay on A, replay on B)``, so sampling noise weighs alike in both; both are means over
 random splits of the clusters. The interval is Student's t over the pseudo-values of a delete-one-cluster
 jackknife, with the degrees of freedom of one half (those of the whole were measured to cover 90% with 8
-clusters, these 95%): a bootstrap draws a cluster several times, which makes
-halves of fewer distinct clusters, and shifts a distance (never negative) upwards with it.
+clusters, these 93% to 95%). A bootstrap draws a cluster several times, which makes halves of fewer distinct
+clusters, and shifts a distance (never negative) upwards with it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def split_half(
         if units < MIN_UNITS:
             nothing = np.asarray(np.nan)
             return Interval(nothing, nothing, None, units, f"{units} {what}: an interval needs at least {MIN_UNITS}")
-        return jackknife_interval(x[0], x[1:], most_dof=units / 2 - 1, what=what)
+        return jackknife_interval(x[0], x[1:], most_dof=units / 2, what=what)
 
     return SplitHalf(
         float(value[0]), float(ceiling[0]), float(floor[0]),
