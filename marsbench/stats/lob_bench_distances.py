@@ -31,15 +31,40 @@ class Sample:
     """``[n]``: which group of sequences is left out with it."""
     condition: Floats | None = None
     """``[n]``: what a conditional distance conditions on."""
+    copy: Ints | None = None
+    """``[n]``: which of the sequences that were generated for the same real one it is; None where there is one."""
 
     @classmethod
-    def of(cls, values: Floats, group: Ints, condition: Floats | None = None) -> Sample:
+    def of(cls, values: Floats, group: Ints, condition: Floats | None = None, copy: Ints | None = None) -> Sample:
         """Without values (or conditions) that are not finite."""
         ok = np.isfinite(values) if condition is None else np.isfinite(values) & np.isfinite(condition)
-        return cls(values[ok], group[ok], None if condition is None else condition[ok])
+        return cls(
+            values[ok], group[ok], None if condition is None else condition[ok], None if copy is None else copy[ok]
+        )
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counts of both samples in bins, by the group that is left out with them."""
+
+    real: Floats
+    """``[G, K]``."""
+    made: Floats
+    starts: Ints
+    """``[conditions]``: where the bins of each condition begin; one condition where there is none."""
+    copies: tuple[Floats, ...] = ()
+    """``made`` of one generated sequence for each real one, for comparisons at equal n; the only one if empty."""
+
+    def l1(self, p: Floats, q: Floats) -> Floats:
+        """``[B]``: L1 of counts ``[B, K]`` in these bins; NaN where a side has none."""
+        n, m = (np.add.reduceat(counts, self.starts, axis=1) for counts in (p, q))
+        of = np.repeat(np.arange(len(self.starts)), np.diff(np.append(self.starts, p.shape[1])))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            each = np.add.reduceat(np.abs(p / n[:, of] - q / m[:, of]), self.starts, axis=1) / 2
+        return _mean_over(np.where((n > 0) & (m > 0), each, 1.0), n, m)
 
 
 @dataclass(frozen=True)
@@ -51,6 +76,7 @@ class Distances:
     l1_without: Floats
     """``[G]``."""
     w1_without: Floats
+    cells: Cells
     matched: float = 1.0
     """Share of observations in conditions that both samples have."""
 
@@ -80,70 +106,75 @@ def deciles(pooled: Floats) -> Ints:
     return np.asarray(np.searchsorted(edges, pooled, side="right"), np.int64)
 
 
-def distances(real: Sample, made: Sample, groups: int, *, discrete: bool) -> Distances:
-    """Unconditional distances of two samples; NaN where one of them is empty."""
-    if not (len(real) and len(made)):
-        nothing = np.full(groups, np.nan)
-        return Distances(np.nan, np.nan, nothing, nothing)
+def distances(real: Sample, made: Sample, groups: int, *, discrete: bool, w1: bool = True) -> Distances:
+    """Unconditional distances of two samples; NaN where one of them is empty, W1 only where asked for."""
     pooled = np.concatenate([real.values, made.values])
     one = np.zeros(len(pooled), np.int64)
-    return _compare(pooled, one, codes(pooled, discrete=discrete), len(real), _groups(real, made), groups)
+    code = codes(pooled, discrete=discrete) if len(pooled) else one
+    return _compare(pooled, one, code, len(real), _groups(real, made), groups, made.copy, w1=w1)
 
 
 def conditional_distances(real: Sample, made: Sample, groups: int, *, discrete: bool, bins: str) -> Distances:
     """Distances within bins of the condition, averaged; NaN where a sample is empty."""
-    if not (len(real) and len(made)):
-        nothing = np.full(groups, np.nan)
-        return Distances(np.nan, np.nan, nothing, nothing)
     assert real.condition is not None
     assert made.condition is not None
     pooled = np.concatenate([real.values, made.values])
     given = np.concatenate([real.condition, made.condition])
+    code = np.zeros(len(pooled), np.int64)
+    if not len(pooled):
+        return _compare(pooled, code, code, 0, code, groups)
     if bins == "day":
         part = np.searchsorted(np.linspace(0, 24 * 60 * 60, 24), given, side="right")
     else:
         part = codes(given, discrete=True) if bins == "values" else deciles(given)
     condition = codes(part.astype(np.float64), discrete=True)
-    code = np.zeros(len(pooled), np.int64)
     order = np.argsort(condition, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(condition[order])) + 1):
         code[rows] = codes(pooled[rows], discrete=True) if discrete else deciles(pooled[rows])
-    return _compare(pooled, condition, code, len(real), _groups(real, made), groups)
+    return _compare(pooled, condition, code, len(real), _groups(real, made), groups, made.copy)
 
 
 def _groups(real: Sample, made: Sample) -> Ints:
     return np.concatenate([real.group, made.group])
 
 
-def _compare(pooled: Floats, condition: Ints, code: Ints, n_real: int, group: Ints, groups: int) -> Distances:
+def _compare(
+    pooled: Floats,
+    condition: Ints,
+    code: Ints,
+    n_real: int,
+    group: Ints,
+    groups: int,
+    copy: Ints | None = None,
+    *,
+    w1: bool = True,
+) -> Distances:
+    nothing = np.full(1 + groups, np.nan)
+    if not 0 < n_real < len(pooled):
+        cells = Cells(np.zeros((groups, 1)), np.zeros((groups, 1)), np.zeros(1, np.int64))
+        return Distances(np.nan, np.nan, nothing[1:], nothing[1:], cells)
     is_real = np.arange(len(pooled)) < n_real
-    conditions = int(condition.max()) + 1
-    real_n, made_n = (_table(condition, group, side, conditions, groups) for side in (is_real, ~is_real))
-    l1 = _l1(condition, code, is_real, group, groups, real_n, made_n)
-    w1 = _w1(pooled, condition, is_real, group, groups, real_n, made_n)
-    both = (real_n[0] > 0) & (made_n[0] > 0)
-    matched = float((real_n[0] + made_n[0])[both].sum() / len(pooled))
-    return Distances(float(l1[0]), float(w1[0]), l1[1:], w1[1:], matched)
-
-
-def _table(cell: Ints, group: Ints, side: NDArray[np.bool_], cells: int, groups: int) -> Floats:
-    """Observations of one side in each cell, ``[1 + G, cells]``: all, and without each group."""
-    own = np.bincount(group[side] * cells + cell[side], minlength=groups * cells).reshape(groups, cells)
-    total = own.sum(axis=0)
-    return np.concatenate([total[None], total - own]).astype(np.float64)
-
-
-def _l1(
-    condition: Ints, code: Ints, is_real: NDArray[np.bool_], group: Ints, groups: int, real_n: Floats, made_n: Floats
-) -> Floats:
     _, first, cell = np.unique(condition * (code.max() + 1) + code, return_index=True, return_inverse=True)
     of = condition[first]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = _table(cell, group, is_real, len(first), groups) / real_n[:, of]
-        q = _table(cell, group, ~is_real, len(first), groups) / made_n[:, of]
-    starts = np.flatnonzero(np.append(True, np.diff(of) > 0))
-    each = np.add.reduceat(np.abs(p - q), starts, axis=1) / 2
-    return _mean_over(np.where((real_n > 0) & (made_n > 0), each, 1.0), real_n, made_n)
+    real, made = (_counts(cell[side], group[side], len(first), groups) for side in (is_real, ~is_real))
+    copies: tuple[Floats, ...] = ()
+    if copy is not None:
+        at = [np.flatnonzero(copy == k) + n_real for k in range(int(copy.max()) + 1)]
+        copies = tuple(_counts(cell[rows], group[rows], len(first), groups) for rows in at)
+    cells = Cells(real, made, np.flatnonzero(np.append(True, np.diff(of) > 0)), copies)
+    p, q = (np.concatenate([c.sum(axis=0)[None], c.sum(axis=0) - c]) for c in (cells.real, cells.made))
+    l1 = cells.l1(p, q)
+    n, m = (np.add.reduceat(counts, cells.starts, axis=1) for counts in (p, q))
+    found = _w1(pooled, condition, is_real, group, groups, n, m) if w1 else nothing
+    both = (n[0] > 0) & (m[0] > 0)
+    matched = float((n[0] + m[0])[both].sum() / len(pooled))
+    return Distances(float(l1[0]), float(found[0]), l1[1:], found[1:], cells, matched)
+
+
+def _counts(cell: Ints, group: Ints, cells: int, groups: int) -> Floats:
+    """Observations in each cell by group, ``[G, cells]``."""
+    found = np.bincount(group * cells + cell, minlength=groups * cells).reshape(groups, cells)
+    return np.asarray(found, np.float64)
 
 
 def _mean_over(each: Floats, real_n: Floats, made_n: Floats) -> Floats:

@@ -1,0 +1,144 @@
+"""LOB-Bench's scores of sequences whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lob_arrays import evidence, random_sequence, sequence
+from marsbench.lob_sequences import LobPair, LobSequences
+from marsbench.metrics.lob_bench import LobBench
+from marsbench.scores import Score
+from marsbench.stats.lob_bench import QUANTITIES, LobSequence
+from marsbench.stats.lob_bench_response import EVENTS, LAGS, response, response_sums, touch_events
+
+
+def scored(found: LobSequences) -> dict[str, Score]:
+    return {s.key: s for s in LobBench().evaluate(found, np.random.default_rng(0)).scores}
+
+
+def same(found: LobSequences) -> LobSequences:
+    return replace(found, pairs=tuple(replace(p, generated=(p.real,)) for p in found.pairs))
+
+
+def test_a_copy_of_the_real_sequences_has_no_distance() -> None:
+    scores = scored(same(evidence(np.random.default_rng(0), 12)))
+    for q in QUANTITIES:
+        assert scores[f"lobbench.{q.key}.l1"].value == pytest.approx(0, abs=1e-12)
+        assert scores[f"lobbench.{q.key}.w1"].value == pytest.approx(0, abs=1e-12)
+    assert scores["lobbench.summary.l1.mean"].value == pytest.approx(0, abs=1e-12)
+    assert scores["lobbench.response.lo_0"].value == 0
+
+
+def test_the_same_law_lies_at_the_ceiling_and_another_size_far_from_it() -> None:
+    alike = scored(evidence(np.random.default_rng(1), 24))["lobbench.ask_volume_touch.l1.halves"]
+    assert alike.ci_low is not None
+    assert alike.ci_high is not None
+    assert alike.ceiling is not None
+    assert alike.ci_low < alike.ceiling < alike.ci_high
+    other = scored(evidence(np.random.default_rng(1), 24, size=50))
+    assert (other["lobbench.ask_volume_touch.l1"].value or 0) > 0.98
+    assert (other["lobbench.ask_volume_touch.w1"].value or 0) > 1.8
+    assert (other["lobbench.ask_volume_touch.w1"].ci_low or 0) > 1.8
+
+
+def test_all_generated_sequences_count_not_only_the_last() -> None:
+    rng = np.random.default_rng(2)
+    found = evidence(rng, 6)
+    far = tuple(
+        replace(p, generated=(random_sequence(rng, 200, size=10), p.real)) for p in found.pairs
+    )  # the last one is a copy
+    score = scored(replace(found, pairs=far))["lobbench.ask_volume_touch.l1"]
+    assert score.value == pytest.approx(0.5, abs=0.01)
+
+
+def test_empty_and_short_sequences_are_scored_for_what_they_have() -> None:
+    found = evidence(np.random.default_rng(3), 6, n=60)
+    empty = replace(found.pairs[0], generated=(found.pairs[0].real.part(0, 0),))
+    scores = scored(replace(found, pairs=(empty, *found.pairs[1:])))
+    assert scores["lobbench.spread.l1"].n == 300
+    assert scores["lobbench.ofi.l1"].value is None
+    assert scores["lobbench.ofi.l1"].reason == "no real sequence has one"
+    assert scores["lobbench.summary.l1.mean"].n == len(QUANTITIES) - 4
+    assert scores["lobbench.divergence.growth"].value is None
+
+
+def test_a_generator_without_any_event_of_a_kind_is_not_flattered() -> None:
+    found = evidence(np.random.default_rng(4), 6)
+
+    def no_trades(s: LobSequence) -> LobSequence:
+        return replace(s, event=np.where(s.event == 4, 1, s.event))
+
+    pairs = tuple(replace(p, generated=tuple(map(no_trades, p.generated))) for p in found.pairs)
+    scores = scored(replace(found, pairs=pairs))
+    assert scores["lobbench.vol_per_min.l1"].value == 1
+    assert scores["lobbench.vol_per_min.w1"].value is None
+    assert "vol_per_min" in (scores["lobbench.summary.w1.mean"].reason or "")
+    assert scores["lobbench.response.mo_0"].value is None
+
+
+def test_nothing_generated_at_all_is_the_largest_distance() -> None:
+    found = evidence(np.random.default_rng(5), 4)
+    pairs = tuple(replace(p, generated=(p.real.part(0, 0),)) for p in found.pairs)
+    scores = scored(replace(found, pairs=pairs))
+    assert scores["lobbench.spread.l1"].value == 1
+    assert scores["lobbench.summary.l1.mean"].value == 1
+    assert scores["lobbench.summary.w1.mean"].value is None
+
+
+def planted(n: int = 400) -> LobSequence:
+    """Each new bid at the touch that leaves prices is followed by a rise of a tick; what rises is an execution."""
+    rows: list[tuple[float, int, int, int, int, int]] = []
+    books = []
+    bid = 1000
+    for i in range(n):
+        if i % 2 == 0:
+            rows.append((float(i), 1, i + 1, 5, bid, 1))
+            books.append((bid + 100, 10, bid, 20 + i))
+        else:
+            rows.append((float(i), 4, i + 1, 5, bid + 100, -1))
+            bid += 100
+            books.append((bid + 100, 10, bid, 20 + i))
+    return sequence(rows, books)
+
+
+def test_a_planted_response_is_found() -> None:
+    s = planted()
+    mid, kind, sign = touch_events(s)
+    assert len(mid) == 400
+    assert {EVENTS[k] for k in kind[1:]} == {"lo_0", "mo_1"}
+    assert set(sign.tolist()) == {1}
+    curve = response(response_sums(s, 100.0))
+    at = dict(zip(LAGS, range(len(LAGS)), strict=True))
+    for lag in (1, 2, 3, 10, 100):
+        assert curve[EVENTS.index("lo_0"), at[lag]] == pytest.approx(lag // 2), "it rises with every second event"
+        assert curve[EVENTS.index("mo_1"), at[lag]] == pytest.approx((lag + 1) // 2)
+    assert len(set(LAGS)) == len(LAGS)
+
+
+def test_responses_of_opposite_markets_differ_by_twice_the_response() -> None:
+    s = planted()
+    turned = replace(s, book=s.book[:, :, [2, 3, 0, 1]] * np.array([-1, 1, -1, 1]) + np.array([1e6, 0, 1e6, 0]))
+    found = LobSequences(tuple(LobPair(str(k), "X 2024-01-02", s, (turned,)) for k in range(4)))
+    score = scored(found)["lobbench.response.lo_0"]
+    assert score.value == pytest.approx(2 * np.mean([lag // 2 for lag in LAGS]))
+
+
+def test_intervals_are_over_days_where_there_are_ten() -> None:
+    few, many = (scored(evidence(np.random.default_rng(6), 20, days=d))["lobbench.spread.l1"] for d in (2, 10))
+    assert "20 sequences" in (few.ci_method or "")
+    assert "10 days" in (many.ci_method or "")
+
+
+def test_faults_are_shares_of_generated_rows() -> None:
+    found = evidence(np.random.default_rng(7), 4)
+    crossed = tuple(
+        replace(p, generated=tuple(replace(s, book=s.book[:, :, [2, 1, 0, 3]]) for s in p.generated))
+        for p in found.pairs
+    )
+    valid = {s.key: s.value for s in replace(found, pairs=crossed).validity()}
+    assert valid["validity.lob_crossed"] == 1
+    assert valid["validity.lob_time_back"] == 0
+    assert {s.value for s in found.validity()} == {0.0}
