@@ -116,6 +116,8 @@ def score(options: argparse.Namespace) -> int:
     from marsbench import results, runner
 
     options.generators = [*(options.generators or []), *options.gens] or None
+    if options.generators and options.tasks and not options.datasets and _score_folders(options):
+        return 0
     report = runner.score(**_plan(options))
     if options.json:
         found = [results.read(path) for path in report.paths]
@@ -128,6 +130,20 @@ def score(options: argparse.Namespace) -> int:
             _print_rows([{k: text.number_text(v) for k, v in r.items()} for r in rows], _SCORE_COLUMNS)
         print(report.summary())
     return 1 if report.failed else 0
+
+
+def _score_folders(options: argparse.Namespace) -> bool:
+    """Score folders that bring their own real data; False where these are none."""
+    from marsbench import folder_scores
+
+    found = folder_scores.matching(options.generators, options.tasks)
+    made = [folder_scores.score_folder(one, task, seed) for one, task in found for seed in options.seeds or [0]]
+    if options.json and made:
+        _print_json(made)
+    for each in [] if options.json else made:
+        print("\n".join([each["unit"], *each["notes"]]))
+        _print_rows([{k: text.number_text(v) for k, v in r.items()} for r in each["scores"]], _SCORE_COLUMNS)
+    return bool(made)
 
 
 _SCORE_COLUMNS = ("key", "value", "ci_low", "ci_high", "floor", "ceiling", "normalised", "n", "clusters", "reason")

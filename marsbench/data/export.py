@@ -178,7 +178,7 @@ def _play(rows: _Rows, orders: NDArray[np.void], done: Replay) -> None:
     sent = list(zip(*columns, strict=True))
     for i in np.flatnonzero(done.reason == Reason.OK).tolist():
         time, kind, price, size, owner, flags, order_id, cancelled, at, side, traded = sent[i]
-        rows.time_ns = time
+        rows.time_ns, rows.flags = time, flags
         if kind == _CANCEL and flags & _BY_LEVEL:
             rows.cancel_newest(side, at, cancelled, owner)
             continue
@@ -204,6 +204,8 @@ class _Rows:
         self.messages: list[str] = []
         self.books: list[str] = []
         self.time_ns = 0
+        self.flags = 0
+        """Of the message that is being played."""
         self.queues: tuple[dict[int, dict[int, int]], ...] = ({}, {})
         """By side and price: shares left by order id, oldest first."""
         self.totals: tuple[dict[int, int], ...] = ({}, {})

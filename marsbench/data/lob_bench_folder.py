@@ -55,8 +55,15 @@ def is_lob_bench_folder(folder: str | Path) -> bool:
     return (Path(folder) / REAL).is_dir() and (Path(folder) / GENERATED).is_dir()
 
 
-def read(folder: str | Path) -> LobSequences:
+def read(folder: str | Path, *, tick: float = 100.0) -> LobSequences:
     """Read the sequences of a folder, each file once.
+
+    Parameters
+    ----------
+    folder
+        The one that holds ``data_real``.
+    tick
+        One tick in the unit of its prices, 1e-4 of the currency.
 
     Raises
     ------
@@ -96,7 +103,7 @@ def read(folder: str | Path) -> LobSequences:
         )
         for one in sorted(used, key=lambda f: f.key)
     )
-    return LobSequences(pairs, notes=tuple(_notes(pairs, len(real) - len(used), set(made) - known)))
+    return LobSequences(pairs, tick=tick, notes=tuple(_notes(pairs, len(real) - len(used), set(made) - known)))
 
 
 def _notes(pairs: tuple[LobPair, ...], alone: int, strange: set[tuple[str, int]]) -> Iterable[str]:
@@ -171,7 +178,7 @@ def _sequence(files: _Files) -> LobSequence:
 
 def _levels(cells: Floats) -> Floats:
     """``[n, L, 4]`` with absent levels as NaN and 0."""
-    book = cells.reshape(len(cells), -1, 4).copy()
+    book = cells.reshape(len(cells), cells.shape[1] // 4, 4).copy()
     for price, size in ((0, 1), (2, 3)):
         absent = (np.abs(book[:, :, price]) == ABSENT) | (book[:, :, price] <= 0)
         book[:, :, price][absent] = np.nan

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from marsbench.data.export import _check, _play, _Rows, price_unit
-from marsbench.market.orders import Kind
+from marsbench.market.orders import Flag, Kind
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.trajectory import Trajectory
 from marsbench.stats.lob_bench import DELETE, PARTIAL, LobSequence
@@ -27,6 +27,8 @@ class _Numbers(_Rows):
         self.time_ns = time_ns  # LOB-Bench's files begin with the first message, not with the starting book
 
     def _write(self, kind: int, order_id: int, size: int, price: int, direction: int) -> None:
+        if self.flags & Flag.SEEDED:
+            return  # what a source shows without a message is in the books, and is no message
         shown = self.shown_as.get(order_id, order_id)
         self.rows.append((self.time_ns, kind, shown, size, price, direction))
         cells: list[float] = []
