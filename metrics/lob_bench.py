@@ -11,6 +11,7 @@ from marsbench.evidence import Metric
 from marsbench.lob_sequences import LobSequences
 from marsbench.scores import Outcome
 
+from ._lob_bench_learned import discriminator_scores, predictive_scores
 from ._lob_bench_response import response_scores
 from ._lob_bench_scores import Measured, distance_scores, divergence, measure_all, summary_scores
 from ._lob_bench_units import grouped
@@ -28,9 +29,13 @@ class LobBench(Metric):
         ``lobbench.summary.<l1|w1>.<mean|median|iqm>``: over the 21. ``lobbench.divergence.h<k>``: mean over the
         quantities of L1 of the 100 generated messages that end with the k-th against all real ones;
         ``.growth`` the last less the first. ``lobbench.response.<event>``: mean over lags of the absolute
-        difference of the response functions (``lob_bench_response``).
+        difference of the response functions (``lob_bench_response``). ``lobbench.discriminator.auc``: how well a
+        network trained on other sequences tells generated from real, by sequence; ``.logistic.auc`` a logistic
+        regression. ``lobbench.predictive.<real|synthetic>_to_real.auc``: prediction of the next move of the mid
+        (``_lob_bench_learned``).
     Range, direction, unit
-        L1 in [0, 1], W1 from 0 in pooled standard deviations, responses from 0 in ticks; all lower is better.
+        L1 in [0, 1], W1 from 0 in pooled standard deviations, responses from 0 in ticks, AUC of discriminators in
+        [0, 1] with .5 where nothing is found; all lower is better. AUC of predictions: higher is better.
     Floor and ceiling
         ``.halves`` compares generated sequences of one half of the units with real ones of the other, one for each
         real one, beside the real of the same half (the ceiling); floors are the frozen zero-intelligence value, for
@@ -75,6 +80,8 @@ class LobBench(Metric):
             *summary_scores(measured, data),
             *horizon,
             *response,
+            *discriminator_scores(data, np.random.default_rng(seed)),
+            *predictive_scores(data),
         ]
         tables = {
             "lob_bench_summary": _table(measured),

@@ -76,5 +76,6 @@ def write_folder(found: LobSequences, folder: Path, *, conditioning: bool = True
         for g, each in enumerate(pair.generated):
             write(each, folder / "data_gen", f"{head}_gen_id_{g}.csv")
         if conditioning:
-            write(pair.real.part(0, 10), folder / "data_cond", head + ".csv")
+            before = pair.real.part(0, 10) if pair.conditioning is None else pair.conditioning
+            write(before, folder / "data_cond", head + ".csv")
     return folder

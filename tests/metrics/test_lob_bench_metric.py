@@ -142,3 +142,68 @@ def test_faults_are_shares_of_generated_rows() -> None:
     assert valid["validity.lob_crossed"] == 1
     assert valid["validity.lob_time_back"] == 0
     assert {s.value for s in found.validity()} == {0.0}
+
+
+def test_a_discriminator_finds_nothing_between_exchangeable_sequences() -> None:
+    scores = scored(evidence(np.random.default_rng(8), 40))
+    for key in ("lobbench.discriminator.auc", "lobbench.discriminator.logistic.auc"):
+        score = scores[key]
+        assert score.ci_low is not None
+        assert score.ci_high is not None
+        assert score.ci_low < 0.5 < score.ci_high, "both sides were drawn alike"
+        assert abs((score.value or 0) - 0.5) < 0.2
+
+
+def test_a_discriminator_finds_another_size() -> None:
+    scores = scored(evidence(np.random.default_rng(9), 20, size=60))
+    for key in ("lobbench.discriminator.auc", "lobbench.discriminator.logistic.auc"):
+        assert (scores[key].value or 0) > 0.99
+
+
+def reordered(s: LobSequence, rng: np.random.Generator) -> LobSequence:
+    """The same types of event in another order: marginals stay, what follows what does not."""
+    return replace(s, event=rng.permutation(s.event))
+
+
+def test_the_network_sees_an_order_that_marginals_do_not_show() -> None:
+    rng = np.random.default_rng(10)
+    found = evidence(rng, 24)
+    turns = np.where(np.arange(200) % 2 == 0, 1, 3)
+    pairs = []
+    for p in found.pairs:
+        real = replace(p.real, event=turns)
+        pairs.append(replace(p, real=real, generated=(reordered(replace(p.generated[0], event=turns), rng),)))
+    scores = scored(replace(found, pairs=tuple(pairs)))
+    assert (scores["lobbench.discriminator.auc"].value or 0) > 0.95
+    assert abs((scores["lobbench.discriminator.logistic.auc"].value or 0) - 0.5) < 0.25
+
+
+def led(s: LobSequence, sign: int) -> LobSequence:
+    """A sequence whose imbalance tells where the mid is ten messages later."""
+    ahead = np.append(s.mid[10:], np.full(10, s.mid[-1])) - s.mid
+    book = s.book.copy()
+    book[:, 0, 1], book[:, 0, 3] = 100 - 50 * sign * np.sign(ahead), 100 + 50 * sign * np.sign(ahead)
+    return replace(s, book=book)
+
+
+def test_what_was_learned_from_generated_data_is_tested_on_real_data() -> None:
+    found = evidence(np.random.default_rng(11), 20)
+
+    def both(sign: int) -> dict[str, Score]:
+        pairs = tuple(
+            replace(p, real=led(p.real, 1), generated=tuple(led(s, sign) for s in p.generated)) for p in found.pairs
+        )
+        return scored(replace(found, pairs=pairs))
+
+    right, wrong = both(1), both(-1)
+    for scores in (right, wrong):
+        assert (scores["lobbench.predictive.real_to_real.auc"].value or 0) > 0.98
+    assert (right["lobbench.predictive.synthetic_to_real.auc"].value or 0) > 0.98
+    assert wrong["lobbench.predictive.synthetic_to_real.auc"].value == pytest.approx(0, abs=0.02)
+    assert "7 test sequences" in (right["lobbench.predictive.real_to_real.auc"].ci_method or "")
+
+
+def test_few_sequences_have_no_discriminator_and_say_so() -> None:
+    scores = scored(evidence(np.random.default_rng(12), 4))
+    assert "needs 10 sequences" in (scores["lobbench.discriminator.auc"].reason or "")
+    assert "needs 10 sequences" in (scores["lobbench.predictive.synthetic_to_real.auc"].reason or "")
