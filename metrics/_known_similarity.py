@@ -12,6 +12,7 @@ from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from marsbench.known_answers import COVERED, MISSED, Claim, KnownAnswer
 from marsbench.stats import paired_oracles as oracles
@@ -77,7 +78,9 @@ def _judged(pair: Pair, size: Size, rng: np.random.Generator) -> dict[str, Claim
     found = _compared(pair, size, PERMUTATIONS, rng)
     word = {DISTINGUISHABLE: DIFFERENT, INDISTINGUISHABLE: SAME}.get(found.verdict[0], INCONCLUSIVE)
     apart = PRESENT if found.test.p <= ALPHA else INCONCLUSIVE
-    return {LAW: Claim(word, -found.test.distance), TOLD_APART: Claim(apart, found.test.distance)}
+    # in standard errors of a normal test with this p: the exchange's own spread grows with the difference
+    distance = float(stats.norm.isf(min(max(found.test.p, 1e-12), 1 - 1e-12)))
+    return {LAW: Claim(word, -distance), TOLD_APART: Claim(apart, distance)}
 
 
 def _values(found: Compared) -> dict[str, tuple[float, float, float]]:
