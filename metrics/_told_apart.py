@@ -33,8 +33,6 @@ class ToldApart:
     """That labels which may be exchanged lie as far apart; NaN where there are too few clusters."""
     detects_below: float = float("nan")
     """The 5th percentile of the overlap after exchanges: laws that overlap by less are told apart at this size."""
-    distance: float = float("nan")
-    """Standard deviations by which the two sides lie further apart than after exchanges."""
     clusters: int = 0
     w1_exchanged: float = float("nan")
     """Mean Wasserstein distance after exchanges, in the unit of the values: what one law shows at this size."""
@@ -94,4 +92,4 @@ def tell_apart(
     sides = [np.concatenate([counts[0][i], counts[1][i]], axis=-1) for i in (0, 1)]
     found = exchange(distances, sides[0], sides[1], rng, permutations=permutations)
     detects_below = float(1 - np.quantile(found.exchanged[:, 0], 0.95))
-    return ToldApart(found.p, detects_below, found.distance, clusters, float(found.exchanged[:, 1].mean()))
+    return ToldApart(found.p, detects_below, clusters, float(found.exchanged[:, 1].mean()))

@@ -60,13 +60,6 @@ class Exchange:
         most = z.max(axis=1)
         return float(most[0]), most[1:]
 
-    @property
-    def distance(self) -> float:
-        """Standard deviations of the exchanges by which the observed distance lies beyond their mean."""
-        observed, exchanged = self.standardised
-        spread = exchanged.std()
-        return float((observed - exchanged.mean()) / spread) if spread > 0 else float("nan")
-
 
 def places(clusters: int, rollouts: int, count: int, rng: np.random.Generator) -> Ints:
     """Who takes replay's place in each cluster, ``[B, C]``: 0 replay itself, k rollout k.

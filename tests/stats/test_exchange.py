@@ -76,7 +76,7 @@ def test_of_two_distances_the_one_that_stands_out_counts_and_one_that_never_vari
     noise, far = rng.standard_normal(999), np.r_[9.0, rng.standard_normal(998)]
     found = Exchange(np.array([noise.mean(), 12.0, 1.0]), np.stack([noise, far, np.ones(999)], axis=1), 20)
     assert found.p == pytest.approx(1 / 1000)
-    assert found.distance > 5
+    assert found.standardised[0] > 5
 
 
 def test_one_law_is_rejected_one_time_in_twenty_whatever_the_dependence_and_another_is_seen() -> None:
