@@ -76,9 +76,12 @@ def distance_scores(measured: Sequence[Measured], data: Grouped, splits: int, se
         n = min(one.n_real, one.n_made)
         key, found = f"lobbench.{one.key}", one.found
         options: dict[str, Any] = {"group": group, "n": n, "missing": one.missing}
+        w1 = found.w1
+        if found.matched == 0:  # the original gives 0, its best value, where nothing could be compared
+            w1, options["missing"] = np.nan, one.missing or "no bin of the condition holds observations of both sides"
         scores += [
             lob_score(f"{key}.l1", found.l1, found.l1_without, data, high=1.0, **options),
-            lob_score(f"{key}.w1", found.w1, found.w1_without, data, unit="pooled standard deviations", **options),
+            lob_score(f"{key}.w1", w1, found.w1_without, data, unit="pooled standard deviations", **options),
             _halves(f"{key}.l1.halves", one, group, data, splits, seed),
         ]
     return scores

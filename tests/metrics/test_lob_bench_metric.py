@@ -79,6 +79,21 @@ def test_a_generator_without_any_event_of_a_kind_is_not_flattered() -> None:
     assert scores["lobbench.response.mo_0"].value is None
 
 
+def test_conditions_that_never_meet_have_no_distance_instead_of_none() -> None:
+    found = evidence(np.random.default_rng(5), 6)
+
+    def wider(s: LobSequence) -> LobSequence:
+        book = s.book.copy()
+        book[:, :, 0] += 1e6
+        return replace(s, book=book)
+
+    apart = tuple(replace(p, generated=tuple(map(wider, p.generated))) for p in found.pairs)
+    scores = scored(replace(found, pairs=apart))
+    assert scores["lobbench.ask_volume_spread.l1"].value == 1
+    assert scores["lobbench.ask_volume_spread.w1"].value is None
+    assert "both sides" in str(scores["lobbench.ask_volume_spread.w1"].reason)
+
+
 def test_nothing_generated_at_all_is_the_largest_distance() -> None:
     found = evidence(np.random.default_rng(5), 4)
     pairs = tuple(replace(p, generated=(p.real.part(0, 0),)) for p in found.pairs)
