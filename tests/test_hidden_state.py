@@ -55,7 +55,7 @@ def test_the_oracle_is_scored_and_nobody_else_sees_what_it_sees(
     monkeypatch.setattr(Reference, "open", watched)
     made = run(small, tmp_path, "reference", Curious())
     assert {r.status for r in made.values()} == {"done"}, [r.reason for r in made.values()]
-    assert len(given) == 4
+    assert len(given) == 2 * 4  # for the frozen ceilings, and for its own result
     assert all(isinstance(truth, Snapshot) for truth in given)
     assert Curious.seen
     assert all(truth is None for truth in Curious.seen)
