@@ -14,9 +14,9 @@ from marsbench.data.dataset import SPLITS, Dataset
 from marsbench.description import ALL, BLOCK_DAYS, PRICE_MINUTES, TAIL_EDGES, Description, Number, stored
 from marsbench.stats import session_facts as facts
 from marsbench.stats import verdicts
-from marsbench.stats.bootstrap import cluster_interval, ratio_interval
 from marsbench.stats.fact_pools import FactPools
 from marsbench.stats.impact import binned, decay, fit_power_law
+from marsbench.stats.intervals import cluster_interval, ratio_interval
 from marsbench.stats.metaorders import PATH, DayImpacts, Impacts, checked, day_impacts, join_impacts
 from marsbench.stats.microstructure import CURVES, SCALARS, Microstructure, microstructure, sign_exponent
 from marsbench.stats.sessions import DaySeries, Sessions, day_series, seasonality, sessions

@@ -16,7 +16,7 @@ from scipy import stats
 
 from marsbench import jackknife as joint
 from marsbench.known_answers import COVERED, MISSED, Claim, KnownAnswer
-from marsbench.stats.bootstrap import (
+from marsbench.stats.intervals import (
     Interval,
     cluster_interval,
     deletion_weights,

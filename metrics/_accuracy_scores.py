@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from marsbench.evidence import Ceiling, TrajectoryPairs
 from marsbench.quantities import Quantity
 from marsbench.scores import Score
-from marsbench.stats.bootstrap import Interval, deletion_weights, jackknife_interval, share_interval
 from marsbench.stats.classes import MISSING, accuracy, kappa
+from marsbench.stats.intervals import Interval, deletion_weights, jackknife_interval, share_interval
 
 from ._scoring import number, numbers, replicates, within
 

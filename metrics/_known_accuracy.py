@@ -15,8 +15,8 @@ from scipy import stats
 
 from marsbench.known_answers import COVERED, MISSED, NOT_PRESENT, Claim, KnownAnswer
 from marsbench.stats import paired_oracles as oracles
-from marsbench.stats.bootstrap import jackknife_error
 from marsbench.stats.classes import classify, tercile_edges
+from marsbench.stats.intervals import jackknife_error
 from marsbench.stats.verdicts import INCONCLUSIVE, PRESENT
 
 from ._accuracy_scores import by_cluster, certain, share_of, statistics

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from marsbench.lob_sequences import LobPair, LobSequences
 from marsbench.scores import Direction, Group, Score
-from marsbench.stats.bootstrap import MAX_GROUPS, Interval, jackknife_interval
+from marsbench.stats.intervals import MAX_GROUPS, Interval, jackknife_interval
 from marsbench.stats.lob_bench import LobSequence
 from marsbench.stats.lob_bench_distances import Sample
 from marsbench.stats.windows import codes

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.stats.bootstrap import Interval, deletion_weights, jackknife_interval
 from marsbench.stats.histogram import Bins
+from marsbench.stats.intervals import Interval, deletion_weights, jackknife_interval
 from marsbench.stats.overlap import overlap
 from marsbench.stats.splits import Comparison, SplitHalf, split_half
 from marsbench.stats.wasserstein import cdf_grid, grid_wasserstein, wasserstein

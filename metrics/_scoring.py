@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from marsbench.evidence import TrajectoryPairs
 from marsbench.scores import Direction, Group, Score
-from marsbench.stats.bootstrap import Interval
+from marsbench.stats.intervals import Interval
 from marsbench.stats.splits import MIN_UNITS, SplitHalf
 from marsbench.stats.windows import codes
 

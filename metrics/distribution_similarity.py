@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.quantities import TABLE_7, Quantity, resolve
 from marsbench.scores import Direction, Outcome, Score
-from marsbench.stats.bootstrap import Interval
 from marsbench.stats.histogram import Bins
+from marsbench.stats.intervals import Interval
 from marsbench.stats.overlap import null_overlap
 from marsbench.stats.verdicts import holm
 

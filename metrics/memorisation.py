@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.market.bars import MinuteBars
 from marsbench.scores import Outcome, Score
-from marsbench.stats.bootstrap import Interval, cluster_interval
+from marsbench.stats.intervals import Interval, cluster_interval
 
 from ._quantities import days
 from ._scoring import number, replicates

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.scores import Outcome, Score
-from marsbench.stats.bootstrap import cluster_interval
 from marsbench.stats.facts import CURVES, FACTS, TAIL_FRACTIONS, Fact, distance
+from marsbench.stats.intervals import cluster_interval
 from marsbench.stats.nulls import shuffle_within_windows
 from marsbench.stats.pooling import Pool
 from marsbench.stats.session_facts import LONG

@@ -28,6 +28,29 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[a + int((b - a) * (k * GOLDEN % 1.0))] for k, (a, b) in enumerate(itertools.pairwise(edges), 1)]
 
 
+def clocks(dataset: Dataset, period: Period, *, minutes: int, per_day: int) -> list[int]:
+    """Clock minutes of a period from which so many minutes fit into trading without a break in them.
+
+    Of many days ``per_day`` evenly spaced ones of each; of a single day all that follow each other without overlap.
+    """
+    horizon = minutes * MINUTE
+    first = -(-period.start_ns // MINUTE) * MINUTE
+    phases = dataset.rules(period).continuous
+    fits = [
+        clock
+        for clock in range(first, period.end_ns - horizon + 1, MINUTE)
+        if any(p.start_ns <= clock and clock + horizon <= p.end_ns for p in phases)
+    ]
+    if not dataset.single_day:
+        want = min(per_day, len(fits))
+        return [fits[int((i + 0.5) * len(fits) / want)] for i in range(want)]
+    chosen: list[int] = []
+    for clock in fits:
+        if not chosen or clock >= chosen[-1] + horizon:
+            chosen.append(clock)
+    return chosen
+
+
 def start_at(dataset: Dataset, period: Period, clock_ns: int, minutes: int) -> Start:
     """The start of so many minutes at a clock minute. Its cluster is the instrument-day, on a single day the block."""
     replay = _replay(dataset, dataset.rules(period), period.instrument, period.date, clock_ns, minutes)

@@ -16,10 +16,10 @@ from marsbench.market.books import BookSeries
 from marsbench.market.rules import MINUTE, clock_text
 from marsbench.simulation.contracts import Generator, Kind, Start
 
-from ._starts import paired, spread, start_at
+from ._starts import clocks, paired, spread, start_at
 
 if TYPE_CHECKING:
-    from marsbench.data.catalogue import Dataset, Period
+    from marsbench.data.catalogue import Dataset
 
 
 @dataclass(frozen=True)
@@ -70,25 +70,14 @@ class LobBenchTask(Task):
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of the test periods, in time order within each period."""
-        places = [(period, clock) for period in dataset.split("test") for clock in self._clocks(dataset, period)]
+        places = [
+            (period, clock)
+            for period in dataset.split("test")
+            for clock in clocks(dataset, period, minutes=self.minutes, per_day=self.starts_per_day)
+        ]
         if self.most_starts is not None and len(places) > self.most_starts:
             places = spread(places, self.most_starts)
         return [start_at(dataset, period, clock, self.minutes) for period, clock in places]
-
-    def _clocks(self, dataset: Dataset, period: Period) -> list[int]:
-        """Clock minutes from which a whole window fits into continuous trading, without overlap."""
-        horizon = self.minutes * MINUTE
-        first = -(-period.start_ns // MINUTE) * MINUTE
-        phases = dataset.rules(period).continuous
-        fits = [
-            clock
-            for clock in range(first, period.end_ns - horizon + 1, horizon)
-            if any(p.start_ns <= clock and clock + horizon <= p.end_ns for p in phases)
-        ]
-        if dataset.single_day:
-            return fits
-        want = min(self.starts_per_day, len(fits))
-        return [fits[int((i + 0.5) * len(fits) / want)] for i in range(want)]
 
     def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> LobSequences:
         """Simulate from every start, and write both sides in LOBSTER's rows.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.stats.bootstrap import Interval, cluster_interval
+from marsbench.stats.intervals import Interval, cluster_interval
 from marsbench.stats.metaorders import PATH, Impacts
 from marsbench.stats.windows import codes
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.stats.bootstrap import Interval, deletion_weights, jackknife_interval
+from marsbench.stats.intervals import Interval, deletion_weights, jackknife_interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

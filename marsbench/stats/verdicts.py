@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from marsbench.stats.bootstrap import Statistic, deletion_weights, jackknife_error
+from marsbench.stats.intervals import Statistic, deletion_weights, jackknife_error
 
 Floats = NDArray[np.float64]
 Region = tuple[tuple[float, float], ...]

@@ -21,9 +21,9 @@ from marsbench.metrics.stylized_facts import StylizedFacts
 from marsbench.metrics.three_class_accuracy import ThreeClassAccuracy
 from marsbench.stats import oracles
 from marsbench.stats.autocorrelation import acf
-from marsbench.stats.bootstrap import cluster_interval
 from marsbench.stats.facts import CURVES
 from marsbench.stats.histogram import Bins
+from marsbench.stats.intervals import cluster_interval
 from marsbench.stats.overlap import overlap
 from marsbench.stats.wasserstein import wasserstein
 from marsbench.stats.windows import Windows

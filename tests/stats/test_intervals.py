@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from marsbench.stats.bootstrap import (
+from marsbench.stats.facts import CURVES
+from marsbench.stats.intervals import (
     MAX_GROUPS,
     Interval,
     deletion_weights,
@@ -14,7 +15,6 @@ from marsbench.stats.bootstrap import (
     ratio_interval,
     share_interval,
 )
-from marsbench.stats.facts import CURVES
 from marsbench.stats.pooling import Pool, per_instrument
 from marsbench.stats.splits import half_splits, split_half
 from marsbench.stats.windows import Windows, codes

@@ -13,7 +13,7 @@ from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Kind
 from marsbench.simulation.rollout import simulate
-from marsbench.tasks._starts import spread
+from marsbench.tasks._starts import clocks, spread
 from marsbench.tasks.realism import Realism
 
 
@@ -105,10 +105,10 @@ def test_a_window_never_holds_the_lunch_break() -> None:
         rules = staticmethod(lambda _: two_days()[0].rules)
 
     period = Period("X", "2024-01-03", clock("09:30"), clock("14:57"), "test")
-    clocks = Realism(minutes=25, starts_per_day=1000)._clocks(Day(), period)  # type: ignore[arg-type]
-    assert max(c for c in clocks if c < clock("12:00")) == clock("11:05")
-    assert min(c for c in clocks if c > clock("12:00")) == clock("13:00")
-    assert max(clocks) == clock("14:32")
+    found = clocks(Day(), period, minutes=25, per_day=1000)  # type: ignore[arg-type]
+    assert max(c for c in found if c < clock("12:00")) == clock("11:05")
+    assert min(c for c in found if c > clock("12:00")) == clock("13:00")
+    assert max(found) == clock("14:32")
 
 
 def test_the_evidence_pairs_each_simulation_with_the_same_window_of_replay(many_days: Dataset) -> None:
