@@ -195,6 +195,10 @@ class Metric(ABC):
         return {}
 
 
+class NotApplicable(ValueError):
+    """Raised by ``Task.run`` where a generator's simulations are sound but lack what the task is about."""
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """What the runner lends to a task while it runs."""

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from marsbench import registry, system
-from marsbench.evidence import Ceiling, Evidence, Metric, Task, TaskContext, TrajectoryPairs
+from marsbench.evidence import Ceiling, Evidence, Metric, NotApplicable, Task, TaskContext, TrajectoryPairs
 from marsbench.files import rounded
 from marsbench.fitting import facts, fitted, identity, period_text, training_curves
 from marsbench.results import Result, Status
@@ -166,6 +166,8 @@ def evaluate(course: Course, entrant: Entrant, seed: int, bench: Bench) -> Resul
                 _run(course, made, seed, bench, label=entrant.label)
             else:
                 status = "not-applicable"
+        except NotApplicable as problem:
+            status, reason = "not-applicable", str(problem)
         except Exception as problem:  # whatever a plug-in raises is reported; the others go on
             if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
                 raise DiskFull(errno.ENOSPC, f"no space left under {bench.folder}") from problem

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marsbench.evidence import Metric
+from marsbench.evidence import Landing, Metric
 from marsbench.lob_sequences import LobSequences
-from marsbench.scores import Outcome
+from marsbench.scores import Outcome, Score
 
 from ._lob_bench_learned import discriminator_scores, predictive_scores
 from ._lob_bench_response import response_scores
 from ._lob_bench_scores import Measured, distance_scores, divergence, measure_all, summary_scores
 from ._lob_bench_units import grouped
 from ._scoring import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from marsbench.known_answers import KnownAnswer
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,17 @@ class LobBench(Metric):
     version = 1
     evidence = LobSequences
     summary = "LOB-Bench: 21 + 3 distances, divergence by horizon, event responses of message sequences"
+    landings = (
+        Landing("control-constant", "lobbench.vol_per_min.l1", 1.0, 1.0),  # it never trades
+        Landing("control-constant", "lobbench.log_inter_arrival_time.l1", 0.8, 1.0),
+        Landing("control-copy", "lobbench.summary.l1.mean", 0.0, 0.3),  # real flow, of another day
+        Landing("control-copy", "lobbench.discriminator.logistic.auc", 0.6, 1.0),
+        Landing("control-shuffled", "lobbench.log_time_to_cancel.l1.halves", 0.08, 0.6, "above_ceiling"),
+        Landing("control-shuffled", "lobbench.discriminator.logistic.auc", 0.8, 1.0),
+        Landing("reference", "lobbench.summary.l1.mean", 0.0, 0.2),
+        Landing("reference", "lobbench.log_inter_arrival_time.l1.halves", -0.05, 0.05, "above_ceiling"),
+        Landing("reference", "lobbench.log_time_to_cancel.l1.halves", -0.05, 0.05, "above_ceiling"),
+    )
 
     def __post_init__(self) -> None:
         for name in ("splits", "block"):
@@ -84,21 +101,38 @@ class LobBench(Metric):
             *predictive_scores(data),
         ]
         tables = {
-            "lob_bench_summary": _table(measured),
+            "lob_bench_summary": _table(measured, {s.key: s for s in scores}),
             "lob_bench_divergence": by_block,
             "lob_bench_response": curves,
         }
         within_day = () if evidence.by_day else ("intervals are over sequences: within-day inference only",)
         return Outcome(tuple(scores), tables, (*evidence.notes, *within_day))
 
+    @classmethod
+    def known_answers(cls) -> list[KnownAnswer]:
+        from ._known_lob_bench import known_lob_bench
 
-def _table(measured: list[Measured]) -> dict[str, list[Any]]:
-    return {
+        return known_lob_bench()
+
+    @classmethod
+    def draw(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Figure]:
+        """Distances with floor and ceiling, divergence by horizon, the six response functions."""
+        from ._lob_bench_figures import draw
+
+        return draw(tables)
+
+
+def _table(measured: list[Measured], scores: dict[str, Score]) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {
         "quantity": [one.key for one in measured],
         "title": [one.title for one in measured],
         "l1": [number(one.found.l1) for one in measured],
-        "w1": [number(one.found.w1) for one in measured],
         "matched": [number(one.found.matched) for one in measured],
         "real_observations": [one.n_real for one in measured],
         "generated_observations": [one.n_made for one in measured],
     }
+    for prefix, suffix in (("halves_", "l1.halves"), ("w1_", "w1")):
+        of = [scores[f"lobbench.{one.key}.{suffix}"] for one in measured]
+        for name in ("value", "ci_low", "ci_high", "floor", "ceiling"):
+            table[prefix + name] = [getattr(s, name) for s in of]
+    return table

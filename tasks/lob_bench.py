@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from marsbench.data.export import price_unit
 from marsbench.data.lob_bench_folder import is_lob_bench_folder, read
 from marsbench.data.lobster_rows import lobster_sequence
-from marsbench.evidence import Task, TaskContext
+from marsbench.evidence import NotApplicable, Task, TaskContext
 from marsbench.lob_sequences import LobPair, LobSequences
 from marsbench.market.books import BookSeries
 from marsbench.market.rules import MINUTE, clock_text
@@ -84,15 +84,17 @@ class LobBenchTask(Task):
 
         Raises
         ------
+        NotApplicable
+            If simulations are book snapshots alone.
         ValueError
-            If simulations are book snapshots alone, or cannot be said in LOBSTER's format.
+            If they cannot be said in LOBSTER's format.
         """
         simulated = context.simulate(generator, context.starts, self.rollouts, self.minutes * MINUTE)
         both = paired(dataset, context, simulated, self.minutes)
         pairs = []
         for start, real, row in zip(both.starts, both.replay, both.simulated, strict=True):
             if any(isinstance(market, BookSeries) for market in row):
-                raise ValueError(f"{start.name}: lob-bench scores messages, the simulations are book snapshots alone")
+                raise NotApplicable("simulations are book snapshots alone; lob-bench scores messages")
             first = both.starts[0]
             if price_unit(start.rules) != price_unit(first.rules):
                 raise ValueError(f"{start.instrument} has another tick than {first.instrument}; score one at a time")

@@ -9,6 +9,7 @@ import numpy as np
 
 from marsbench.lob_sequences import LobPair, LobSequences
 from marsbench.stats.lob_bench import SECOND, LobSequence
+from marsbench.stats.lob_bench_oracles import random_sequence
 
 Row = tuple[float, int, int, int, int, int]
 
@@ -19,27 +20,6 @@ def sequence(rows: Sequence[Row], books: Sequence[Sequence[float]]) -> LobSequen
     time = np.rint(table[:, 0] * SECOND).astype(np.int64)
     columns = [c.astype(np.int64) for c in table[:, 1:].T]
     return LobSequence(time, *columns, np.array(books, np.float64).reshape(len(table), -1, 4))
-
-
-def random_sequence(
-    rng: np.random.Generator, n: int = 500, *, start_s: float = 36_000.0, size: float = 100.0, up: float = 0.5
-) -> LobSequence:
-    """n messages around a random walk of the mid whose steps go up with a probability; ten levels one tick apart."""
-    time = np.cumsum(rng.exponential(0.05, n)) + start_s
-    event = rng.choice([1, 2, 3, 4], n, p=[0.5, 0.05, 0.35, 0.1])
-    step = np.where(rng.random(n) < 0.1, np.where(rng.random(n) < up, 100, -100), 0)
-    ask = 1_000_100 + np.cumsum(step)
-    book = np.empty((n, 10, 4))
-    book[:, :, 0] = ask[:, None] + 100 * np.arange(10)
-    book[:, :, 2] = ask[:, None] - 100 * (1 + np.arange(10))
-    book[:, :, 1::2] = rng.poisson(size, (n, 10, 2)) + 1
-    direction = rng.choice([-1, 1], n)
-    level = np.minimum(rng.geometric(0.4, n) - 1, 9)
-    price = np.where(direction == 1, ask - 100 - 100 * level, ask + 100 * level)
-    ids = rng.integers(1, n // 2 + 2, n)
-    return LobSequence(
-        np.rint(time * SECOND).astype(np.int64), event, ids, rng.poisson(size, n) + 1, price, direction, book
-    )
 
 
 def evidence(

@@ -3,11 +3,15 @@
 ``R(l) = E[(m(t + l - 1) - m(t - 1)) * sign(t)]`` in ticks, where t counts the events at the touch (messages of types 1
 to 4 that change price or size of the best quotes), for market orders (MO), new limit orders (LO) and cancels (CA) that
 leave both best prices where they are (0) or not (1). The sign is 1 for what pushes the price up: a new bid, a cancelled
-or executed ask. Definitions read in the source of ``peernagy/lob_bench`` (its ``impact.py`` in a stored copy); its
-score is the sum over a lag grid in which 3 stands twice, ours the mean over the same grid without repeated lags.
+or executed ask. Executions in a row at one price and side that are at most a microsecond apart are one market order,
+with the book after the last of them. Definitions read in the source of ``peernagy/lob_bench`` (its ``impact.py`` in a
+stored copy); its score is the sum over a lag grid in which 3 stands twice, ours the mean over the same grid without
+repeated lags.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +23,32 @@ LAGS: tuple[int, ...] = tuple(int(x) for x in np.unique((10 ** np.arange(0.3, 2.
 """Logarithmic, from 1 to about 200 events at the touch."""
 
 
+SAME_ORDER_NS = 1000
+"""Executions at one price that are so close together belong to one market order."""
+
+
+def market_orders_merged(s: LobSequence) -> LobSequence:
+    """The sequence with one row for each market order and price: the last of its executions, of the size of all."""
+    if not len(s):
+        return s
+    goes_on = (
+        (s.event[1:] == EXECUTE)
+        & (s.event[:-1] == EXECUTE)
+        & (s.direction[1:] == s.direction[:-1])
+        & (s.price[1:] == s.price[:-1])
+        & (np.diff(s.time_ns) <= SAME_ORDER_NS)
+    )
+    last = np.flatnonzero(np.append(~goes_on, True))
+    size = np.add.reduceat(s.size, np.append(0, last[:-1] + 1))
+    return replace(
+        s, time_ns=s.time_ns[last], event=s.event[last], order_id=s.order_id[last], size=size, price=s.price[last],
+        direction=s.direction[last], book=s.book[last],
+    )  # fmt: skip
+
+
 def touch_events(s: LobSequence) -> tuple[Floats, Ints, Ints]:
     """Mid after each event at the touch, what it is (place in ``EVENTS``) and its sign, ``[k]`` each."""
+    s = market_orders_merged(s)
     top = s.book[:, 0, :]
     changed = np.ones(len(s), bool)
     if len(s):

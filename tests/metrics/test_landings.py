@@ -14,18 +14,29 @@ from marsbench.tasks.realism import Realism
 from reference import small_data_set
 
 GENERATORS = ("control-constant", "control-copy", "control-shuffled", "reference")
-METRICS = [name for name, _ in Realism().metrics]
+REALISM = [name for name, _ in Realism().metrics]
+METRICS = [*REALISM, "lob-bench"]
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    """Results of the controls and the oracle on four days of two instruments of the reference market."""
+def results_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Result]]:
+    """Results of the controls and the oracle, by task: on four days of the reference market.
+
+    Realism takes two instruments; message sequences are scored for one, as a score in ticks needs one tick.
+    """
     folder: Path = tmp_path_factory.mktemp("landings")
-    market = small_data_set(folder / "small", ("REF-A", "REF-D"), 4)
-    report = runner.run(
-        list(GENERATORS), tasks=["realism,rollouts=2"], datasets=[str(market)], results=folder / "r", track=False
-    )
-    return {r.generator["label"]: r for r in map(results.read, report.done)}
+    found = {}
+    for task, names in (("realism,rollouts=2", ("REF-A", "REF-D")), ("lob-bench", ("REF-A",))):
+        market = small_data_set(folder / task.partition(",")[0], names, 4)
+        report = runner.run(list(GENERATORS), tasks=[task], datasets=[str(market)], results=folder / "r", track=False)
+        of = [results.read(path) for path in report.done]
+        found[task.partition(",")[0]] = {r.generator["label"]: r for r in of}
+    return found
+
+
+@pytest.fixture(scope="module")
+def scored(results_of: dict[str, dict[str, Result]]) -> dict[str, Result]:
+    return results_of["realism"]
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -35,9 +46,23 @@ def test_every_metric_says_where_the_controls_and_the_oracle_land(name: str) -> 
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_controls_and_oracle_land_where_the_metric_says(name: str, scored: dict[str, Result]) -> None:
+def test_controls_and_oracle_land_where_the_metric_says(name: str, results_of: dict[str, dict[str, Result]]) -> None:
+    of = results_of["realism" if name in REALISM else name]
     for landing in registry.lookup("metrics", name).landings:
-        assert landing.problem(scored[landing.generator].scores[landing.score]) is None
+        assert landing.problem(of[landing.generator].scores[landing.score]) is None
+
+
+def test_message_sequences_are_drawn_and_have_every_score(results_of: dict[str, dict[str, Result]]) -> None:
+    from marsbench.figures import render
+
+    oracle = results_of["lob-bench"]["reference"]
+    assert sum(key.endswith(".w1") for key in oracle.scores if key.startswith("lobbench.")) == 24
+    assert {key for key, score in oracle.scores.items() if score.value is None} == set()
+    images = render(oracle, None)
+    assert set(images) == {f"lob-bench/lob_bench_{name}" for name in ("distances", "divergence", "responses")}
+    assert min(map(len, images.values())) > 5_000
+    frozen = render(results_of["lob-bench"]["control-constant"], None)  # most panels are empty
+    assert set(frozen) == set(images)
 
 
 def test_the_gate_stops_the_constant_and_nobody_else(scored: dict[str, Result]) -> None:

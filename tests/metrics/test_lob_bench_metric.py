@@ -7,12 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lob_arrays import evidence, random_sequence, sequence
+from lob_arrays import evidence, sequence
 from marsbench.lob_sequences import LobPair, LobSequences
 from marsbench.metrics.lob_bench import LobBench
 from marsbench.scores import Score
 from marsbench.stats.lob_bench import QUANTITIES, LobSequence
-from marsbench.stats.lob_bench_response import EVENTS, LAGS, response, response_sums, touch_events
+from marsbench.stats.lob_bench_oracles import random_sequence
+from marsbench.stats.lob_bench_response import (
+    EVENTS,
+    LAGS,
+    market_orders_merged,
+    response,
+    response_sums,
+    touch_events,
+)
 
 
 def scored(found: LobSequences) -> dict[str, Score]:
@@ -131,6 +139,23 @@ def test_a_planted_response_is_found() -> None:
         assert curve[EVENTS.index("lo_0"), at[lag]] == pytest.approx(lag // 2), "it rises with every second event"
         assert curve[EVENTS.index("mo_1"), at[lag]] == pytest.approx((lag + 1) // 2)
     assert len(set(LAGS)) == len(LAGS)
+
+
+def test_executions_of_one_market_order_at_one_price_are_one_event() -> None:
+    bids = [1000, 1000, 1000, 900, 900, 900]
+    rows = [
+        (0.0, 4, 1, 10, 1100, -1),
+        (0.000_000_5, 4, 2, 5, 1100, -1),  # half a microsecond later: the same order
+        (0.000_001_5, 4, 3, 5, 1100, -1),  # a microsecond after that: still
+        (0.000_001_6, 4, 4, 7, 1200, -1),  # another price
+        (0.1, 4, 5, 2, 1200, -1),  # later
+        (0.1, 4, 6, 3, 900, 1),  # another side
+    ]
+    merged = market_orders_merged(sequence(rows, [(1200, 20 + i, b, 5) for i, b in enumerate(bids)]))
+    assert merged.size.tolist() == [20, 7, 2, 3]
+    assert merged.order_id.tolist() == [3, 4, 5, 6]
+    assert merged.book[:, 0, 1].tolist() == [22, 23, 24, 25]
+    assert len(market_orders_merged(merged.part(0, 0))) == 0
 
 
 def test_responses_of_opposite_markets_differ_by_twice_the_response() -> None:

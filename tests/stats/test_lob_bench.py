@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm, wasserstein_distance
 
-from lob_arrays import random_sequence, sequence
+from lob_arrays import sequence
 from marsbench.stats.lob_bench import BY_KEY, CONDITIONS, QUANTITIES, LobSequence, volatility
 from marsbench.stats.lob_bench_distances import Sample, conditional_distances, deciles, distances
+from marsbench.stats.lob_bench_oracles import random_sequence
 
 NAN = float("nan")
 
