@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from scipy import stats
 
 from marsbench.evidence import Evidence
 from marsbench.scores import Score
@@ -14,6 +15,12 @@ from marsbench.stats.lob_bench import ADD, EXECUTE, Ints, LobSequence
 
 MANY_DAYS = 10
 """From so many days on a day is a unit of inference; with fewer a real sequence with its generated ones is one."""
+
+
+MORE_ROWS = 0.01
+"""A share of faulty rows may exceed replay's by so much."""
+SURE = 0.99
+"""How sure it must be that replay's own share of sequences lies below the limit."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +70,18 @@ class LobSequences(Evidence):
         return "days" if self.by_day else "sequences"
 
     def validity(self) -> tuple[Score, ...]:
-        """Shares of faulty rows of generated sequences; replay's are their limit."""
+        """Shares of faulty rows, and of sequences without a move, among what was generated.
+
+        The limit of a share of rows is replay's and a hundredth; that of a share of sequences, which are few, is the
+        upper end of the one-sided 99% Clopper-Pearson interval of replay's.
+        """
         generated = [s for p in self.pairs for s in p.generated if len(s)]
         real = [p.real for p in self.pairs if len(p.real)]
         scores = []
         for name, unit, count in _FAULTS:
             bad, of = (sum(x) for x in zip(*map(count, generated), strict=True)) if generated else (0, 0)
             own, rows = (sum(x) for x in zip(*map(count, real), strict=True)) if real else (0, 0)
-            limit = own / rows + 0.01 if rows else None
+            limit = _limit(name, own, rows) if rows else None
             none = None if of else "no generated rows"
             scores.append(
                 Score(
@@ -79,6 +90,12 @@ class LobSequences(Evidence):
                 )
             )  # fmt: skip
         return tuple(scores)
+
+
+def _limit(name: str, own: int, of: int) -> float:
+    if name != "frozen":
+        return own / of + MORE_ROWS
+    return float(stats.beta.ppf(SURE, own + 1, of - own)) if own < of else 1.0
 
 
 def _crossed(s: LobSequence) -> tuple[int, int]:

@@ -288,3 +288,16 @@ def test_an_absent_value_is_no_reason_to_refuse_but_none_to_rank_either(scored):
     lacking = result("lacking", scores=(best, made(names[1], "distributions", None)))
     both = build([one, lacking, alone], missing="drop").rows
     assert {r.label: r.groups["distributions"] for r in both}["lacking"] == "missing"
+
+
+def test_a_task_about_messages_is_not_applicable_to_books(market, tmp_path):
+    to_books(everything(), tmp_path / "books")
+    report = runner.run(
+        [f"books=files:{tmp_path / 'books'}"],
+        tasks=["lob-bench,minutes=10"], datasets=[str(market)], limit=3, track=False, results=tmp_path / "results",
+    )  # fmt: skip
+    assert not report.failed
+    [found] = map(results.read, (tmp_path / "results" / "runs").rglob("*.json"))
+    assert found.status == "not-applicable"
+    assert found.reason == "simulations are book snapshots alone; lob-bench scores messages"
+    assert not found.outcomes

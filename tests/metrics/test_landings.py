@@ -20,10 +20,7 @@ METRICS = [*REALISM, "lob-bench"]
 
 @pytest.fixture(scope="module")
 def results_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Result]]:
-    """Results of the controls and the oracle, by task: on four days of the reference market.
-
-    Realism takes two instruments; message sequences are scored for one, as a score in ticks needs one tick.
-    """
+    """Results of the controls and the oracle, by task, on four days of the reference market."""
     folder: Path = tmp_path_factory.mktemp("landings")
     found = {}
     for task, names in (("realism,rollouts=2", ("REF-A", "REF-D")), ("lob-bench", ("REF-A",))):

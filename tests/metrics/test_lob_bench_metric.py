@@ -184,6 +184,24 @@ def test_faults_are_shares_of_generated_rows() -> None:
     assert {s.value for s in found.validity()} == {0.0}
 
 
+def test_a_still_sequence_among_few_does_not_bar_a_generator_and_stillness_of_most_does() -> None:
+    found = evidence(np.random.default_rng(7), 20)
+
+    def still(s: LobSequence) -> LobSequence:
+        return replace(s, book=np.repeat(s.book[:1], len(s), axis=0))
+
+    def share(of: int) -> Score:
+        pairs = tuple(
+            replace(p, generated=tuple(map(still, p.generated))) if i < of else p for i, p in enumerate(found.pairs)
+        )
+        [score] = (s for s in replace(found, pairs=pairs).validity() if s.key == "validity.lob_frozen")
+        return score
+
+    one, most = share(2), share(12)
+    assert one.floor == most.floor == pytest.approx(1 - 0.01 ** (1 / 20))  # replay: none of 20
+    assert (one.value or 0) < (one.floor or 0) < (most.value or 0)
+
+
 def test_a_discriminator_finds_nothing_between_exchangeable_sequences() -> None:
     scores = scored(evidence(np.random.default_rng(8), 40))
     for key in ("lobbench.discriminator.auc", "lobbench.discriminator.logistic.auc"):
