@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from marsbench.jackknife import Estimate, UnpairedError, difference, estimate
+from marsbench.jackknife import Replicated, UnpairedError, difference, estimate
 from marsbench.leaderboard import Missing, Row, build
 from marsbench.ranking import MissingError
 from marsbench.results import Result
@@ -177,7 +177,7 @@ def _value(score: Score | None) -> float | None:
     return None if score is None else score.value
 
 
-def _difference(level: Level, what: str, unit: str, direction: str, a: Estimate, b: Estimate) -> Difference:
+def _difference(level: Level, what: str, unit: str, direction: str, a: Replicated, b: Replicated) -> Difference:
     made = Difference(level, what, unit, direction, a.value, b.value, a.value - b.value)
     try:
         found = difference(a, b)

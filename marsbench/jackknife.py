@@ -27,7 +27,7 @@ class UnpairedError(ValueError):
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Replicated:
     """A value and its replicates, by what was left out."""
 
     value: float
@@ -74,7 +74,7 @@ def _error(without: Floats) -> float:
     return float(np.sqrt((n - 1) / n * ((known - known.mean()) ** 2).sum()))
 
 
-def estimate(score: Score, *, normalised: bool, given_scale: bool = False) -> Estimate:
+def estimate(score: Score, *, normalised: bool, given_scale: bool = False) -> Replicated:
     """The value of a score, raw or normalised, with its replicates.
 
     ``given_scale`` takes floor and ceiling as they are. That is right for differences between generators,
@@ -94,12 +94,12 @@ def estimate(score: Score, *, normalised: bool, given_scale: bool = False) -> Es
         if score.floor is None or score.ceiling is None or not score.replicates:
             raise UnpairedError(f"{score.key} has no floor and ceiling, or no replicates, to be normalised by")
         raw = np.array([np.nan if x is None else x for x in score.replicates], np.float64)
-        return Estimate(value, {score.replicate_units: (raw - score.floor) / (score.ceiling - score.floor)})
+        return Replicated(value, {score.replicate_units: (raw - score.floor) / (score.ceiling - score.floor)})
     replicates = np.array([np.nan if x is None else x for x in found], np.float64)
-    return Estimate(value, {score.replicate_units: replicates})
+    return Replicated(value, {score.replicate_units: replicates})
 
 
-def combine(function: Callable[[Sequence[float]], float], parts: Sequence[Estimate]) -> Estimate:
+def combine(function: Callable[[Sequence[float]], float], parts: Sequence[Replicated]) -> Replicated:
     """A function of several estimates; unit by unit, what was not computed without it stays as it is."""
     lengths: dict[str, int] = {}
     for part in parts:
@@ -110,10 +110,10 @@ def combine(function: Callable[[Sequence[float]], float], parts: Sequence[Estima
     for units, length in lengths.items():
         rows = np.stack([part.without.get(units, np.full(length, part.value)) for part in parts], axis=1)
         without[units] = np.array([function(row) if np.isfinite(row).all() else np.nan for row in rows.tolist()])
-    return Estimate(function([part.value for part in parts]), without)
+    return Replicated(function([part.value for part in parts]), without)
 
 
-def difference(a: Estimate, b: Estimate) -> Estimate:
+def difference(a: Replicated, b: Replicated) -> Replicated:
     """a - b, paired by unit.
 
     Raises

@@ -129,8 +129,8 @@ def _paired(clusters: int, rng: np.random.Generator) -> dict[str, Claim]:
     left_out = deletion_weights(clusters)
     shares = left_out / left_out.sum(axis=1, keepdims=True)
 
-    def overall(x: Floats) -> joint.Estimate:
-        parts = [joint.Estimate(float(x[:, j].mean()), {"starts": shares @ x[:, j]}) for j in range(3)]
+    def overall(x: Floats) -> joint.Replicated:
+        parts = [joint.Replicated(float(x[:, j].mean()), {"starts": shares @ x[:, j]}) for j in range(3)]
         return joint.combine(lambda values: float(np.mean(values)), parts)
 
     found = joint.difference(overall(scores[0]), overall(scores[1]))

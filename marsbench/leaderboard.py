@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marsbench import results as store
-from marsbench.jackknife import Estimate, UnpairedError
+from marsbench.jackknife import Replicated, UnpairedError
 from marsbench.ranking import (
     GROUPS,
     MissingError,
@@ -387,7 +387,7 @@ def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -
     return (*(replace(r, rank=ranks.rank[r.label], better_than=ranks.better_than[r.label]) for r in good), *rest)
 
 
-def _estimates(row: Row, keys: Mapping[str, str], *, given_scale: bool) -> dict[str, Estimate]:
+def _estimates(row: Row, keys: Mapping[str, str], *, given_scale: bool) -> dict[str, Replicated]:
     """Groups with replicates; nothing where a ranking score has none."""
     try:
         return (
@@ -399,7 +399,7 @@ def _estimates(row: Row, keys: Mapping[str, str], *, given_scale: bool) -> dict[
         return {}
 
 
-def _with_intervals(row: Row, groups: Mapping[str, Estimate]) -> Row:
+def _with_intervals(row: Row, groups: Mapping[str, Replicated]) -> Row:
     if not groups:
         return row
     return replace(

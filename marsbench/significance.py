@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from marsbench.jackknife import Estimate, UnpairedError, combine, difference, estimate
+from marsbench.jackknife import Replicated, UnpairedError, combine, difference, estimate
 from marsbench.ranking import GROUPS, interquartile_mean
 from marsbench.scores import Score
 from marsbench.stats.verdicts import holm
@@ -19,7 +19,9 @@ from marsbench.stats.verdicts import holm
 ALPHA = 0.05
 
 
-def group_estimates(scores: Mapping[str, Score], keys: Mapping[str, str], *, given_scale: bool) -> dict[str, Estimate]:
+def group_estimates(
+    scores: Mapping[str, Score], keys: Mapping[str, str], *, given_scale: bool
+) -> dict[str, Replicated]:
     """Group -> interquartile mean of its normalised scores, with joint replicates.
 
     ``given_scale`` for differences, see ``marsbench.jackknife.estimate``.
@@ -38,7 +40,7 @@ def group_estimates(scores: Mapping[str, Score], keys: Mapping[str, str], *, giv
     return out
 
 
-def overall_estimate(groups: Mapping[str, Estimate]) -> Estimate:
+def overall_estimate(groups: Mapping[str, Replicated]) -> Replicated:
     """The plain mean over groups, with joint replicates."""
     return combine(lambda values: sum(values) / len(values), list(groups.values()))
 
@@ -53,7 +55,7 @@ class Ranks:
     """(better, worse) -> p, adjusted by Holm over all pairs."""
 
 
-def share_ranks(ordered: Sequence[str], estimates: Mapping[str, Estimate]) -> Ranks:
+def share_ranks(ordered: Sequence[str], estimates: Mapping[str, Replicated]) -> Ranks:
     """Ranks of generators that are ordered best first; a pair that cannot be tested counts as no different.
 
     A new rank begins where everybody above is significantly better than everybody below. So generators
@@ -77,7 +79,7 @@ def share_ranks(ordered: Sequence[str], estimates: Mapping[str, Estimate]) -> Ra
     return Ranks(rank, beaten, adjusted)
 
 
-def _p(a: Estimate | None, b: Estimate | None) -> float | None:
+def _p(a: Replicated | None, b: Replicated | None) -> float | None:
     if a is None or b is None:
         return None
     try:

@@ -14,7 +14,7 @@ from scipy import stats
 from example_results import changed, failed, result, score
 from marsbench import cli, results
 from marsbench.comparison import ONE_DAY, compare, to_text
-from marsbench.jackknife import Estimate, combine, difference, estimate
+from marsbench.jackknife import Replicated, combine, difference, estimate
 from marsbench.leaderboard import build
 from marsbench.ranking import MissingError
 from marsbench.results import Result
@@ -79,10 +79,10 @@ def test_generators_that_do_not_differ_share_a_rank() -> None:
 def test_no_rank_begins_between_generators_that_do_not_differ_even_if_the_ends_do() -> None:
     rng = np.random.default_rng(1)
 
-    def estimate_of(mean: float) -> Estimate:
+    def estimate_of(mean: float) -> Replicated:
         units = mean + 0.5 * rng.standard_normal(40)
         units += mean - units.mean()
-        return Estimate(mean, {"40 days": (units.sum() - units) / 39})
+        return Replicated(mean, {"40 days": (units.sum() - units) / 39})
 
     chain = {"a": estimate_of(0.36), "b": estimate_of(0.18), "c": estimate_of(0.0)}
     ranks = share_ranks(["a", "b", "c"], chain)
@@ -111,7 +111,7 @@ def test_p_values_are_adjusted_by_holm_within_scores() -> None:
 
 def test_replicates_by_other_units_add_up_to_the_largest_error_there_can_be() -> None:
     x = np.random.default_rng(0).standard_normal(10)
-    one, other = Estimate(0.0, {"days": x}), Estimate(0.0, {"blocks": x})
+    one, other = Replicated(0.0, {"days": x}), Replicated(0.0, {"blocks": x})
     both = combine(sum, [one, other])
     assert both.error == pytest.approx(one.error + other.error)
     assert combine(sum, [one, one]).error == pytest.approx(2 * one.error)
