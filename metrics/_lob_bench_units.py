@@ -82,23 +82,23 @@ def _pool(sides: list[tuple[LobSequence, int, int]], values: Values, given: Valu
     return Sample.of(np.concatenate([np.zeros(0), *found]), group, condition, copy if several else None)
 
 
-def jackknifed(value: float, without: Floats, data: Grouped) -> Interval:
+def jackknifed(value: float, without: Floats, data: Grouped, most_dof: float = np.inf) -> Interval:
     """The interval of a value from its replicates."""
     if data.count < MIN_UNITS or not np.isfinite(value):
         nothing = np.asarray(np.nan)
         return Interval(nothing, nothing, None, data.clusters, f"{data.clusters} {data.what}: no interval")
-    return jackknife_interval(np.asarray(value), without, clusters=data.clusters, what=data.what)
+    return jackknife_interval(np.asarray(value), without, clusters=data.clusters, most_dof=most_dof, what=data.what)
 
 
 def lob_score(
     key: str, value: float, without: Floats, data: Grouped, *, group: Group, direction: Direction = "lower",
     unit: str = "1", low: float = 0.0, high: float = np.inf, n: int = 0, missing: str = "", floor: float | None = None,
-    ceiling: float | None = None,
+    ceiling: float | None = None, most_dof: float = np.inf,
 ) -> Score:  # fmt: skip
     """A score with its interval and replicates, not normalised."""
     if number(value) is None:
         return Score(key, None, group, direction, unit=unit, n=n, clusters=data.clusters, reason=missing or "no values")
-    interval = within(jackknifed(value, without, data), low, high)
+    interval = within(jackknifed(value, without, data, most_dof), low, high)
     kept = replicates(interval)
     return Score(
         key, float(value), group, direction, unit=unit, ci_low=number(interval.low), ci_high=number(interval.high),
