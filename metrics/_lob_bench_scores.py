@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from marsbench.scores import Group, Score
 from marsbench.stats.lob_bench import CONDITIONS, QUANTITIES, LobQuantity, LobSequence
-from marsbench.stats.lob_bench_distances import Cells, Distances, Sample, conditional_distances, distances
+from marsbench.stats.lob_bench_distances import Cells, Distances, Sample, conditional_distances, distances, frozen_cells
 from marsbench.stats.splits import Comparison, split_half
 
 from ._lob_bench_units import Grouped, lob_score
@@ -35,6 +35,8 @@ class Measured:
     n_real: int
     n_made: int
     missing: str
+    frozen: Cells
+    """Counts in bins of the real sample, for halves."""
 
 
 def measure_all(data: Grouped) -> list[Measured]:
@@ -43,16 +45,18 @@ def measure_all(data: Grouped) -> list[Measured]:
     for q in QUANTITIES:
         real, made = data.real(q.values), data.made(q.values)
         found = distances(real, made, data.count, discrete=q.discrete)
-        out.append(_measured(q.key, q.title, real, made, found, data, q.needs_levels))
+        frozen = frozen_cells(real, made, data.count, discrete=q.discrete)
+        out.append(_measured(q.key, q.title, real, made, found, frozen, data, q.needs_levels))
     for c in CONDITIONS:
         real, made = data.real(c.values, c.given), data.made(c.values, c.given)
         found = conditional_distances(real, made, data.count, discrete=c.discrete, bins=c.bins)
-        out.append(_measured(c.key, c.title, real, made, found, data, 0))
+        frozen = frozen_cells(real, made, data.count, discrete=c.discrete, bins=c.bins)
+        out.append(_measured(c.key, c.title, real, made, found, frozen, data, 0))
     return out
 
 
 def _measured(
-    key: str, title: str, real: Sample, made: Sample, found: Distances, data: Grouped, needs_levels: int
+    key: str, title: str, real: Sample, made: Sample, found: Distances, frozen: Cells, data: Grouped, needs_levels: int
 ) -> Measured:
     levels = min((s.book.shape[1] for p in data.pairs for s in (p.real, *p.generated) if len(s)), default=0)
     missing = ""
@@ -65,7 +69,7 @@ def _measured(
     elif not len(made):
         missing = "no generated sequence has one"
         found = Distances(1.0, np.nan, np.ones(data.count), found.w1_without, found.cells)
-    return Measured(key, title, needs_levels == 0, found, len(real), len(made), missing)
+    return Measured(key, title, needs_levels == 0, found, len(real), len(made), missing, frozen)
 
 
 def distance_scores(measured: Sequence[Measured], data: Grouped, splits: int, seed: int) -> list[Score]:
@@ -88,12 +92,12 @@ def distance_scores(measured: Sequence[Measured], data: Grouped, splits: int, se
 
 
 def _halves(key: str, one: Measured, group: Group, data: Grouped, splits: int, seed: int) -> Score:
-    """L1 at equal n, between the ceiling (replay against itself) and the frozen floor."""
+    """L1 at equal n in bins of the real data, between the ceiling (replay against itself) and the frozen floor."""
     units = data.units
     rng = np.random.default_rng(seed)  # the same halves for every score: replicates are paired
     found = None
     if data.count >= MIN_HALVES:
-        found = split_half(_half_comparison(one.found.cells), units.stratum, splits, rng, what=units.what)
+        found = split_half(_half_comparison(one.frozen), units.stratum, splits, rng, what=units.what)
     missing = one.missing or "a half of the real or generated sequences has none"
     return split_score(
         found, key, group=group, direction="lower", floor=data.floors.get(key), shuffled=False,

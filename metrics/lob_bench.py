@@ -44,8 +44,9 @@ class LobBench(Metric):
         [0, 1] with .5 where nothing is found; all lower is better. AUC of predictions: higher is better.
     Floor and ceiling
         ``.halves`` compares generated sequences of one half of the units with real ones of the other, one for each
-        real one, beside the real of the same half (the ceiling); floors are the frozen zero-intelligence value, for
-        responses real sequences whose event types and signs are shuffled. Folders have no frozen floor. The
+        real one, beside the real of the same half (the ceiling), in bins of the real data, so that no generator moves
+        the ceiling; floors are the frozen zero-intelligence value, for responses real sequences whose event types and
+        signs are shuffled. Folders have no frozen floor. The
         published scores themselves are not normalised: their sampling noise depends on the number of sequences.
     Interval
         Delete-group jackknife t over days, below 10 days over sequences (then within-day inference only).
@@ -66,7 +67,7 @@ class LobBench(Metric):
     """Messages of a block of the divergence."""
 
     name = "lob-bench"
-    version = 1
+    version = 2
     evidence = LobSequences
     summary = "LOB-Bench: 21 + 3 distances, divergence by horizon, event responses of message sequences"
     landings = (

@@ -81,29 +81,36 @@ class Distances:
     """Share of observations in conditions that both samples have."""
 
 
-def codes(pooled: Floats, *, discrete: bool) -> Ints:
-    """``[n]``: the bin of each value of a pooled sample."""
+def codes(values: Floats, *, discrete: bool, of: Floats | None = None) -> Ints:
+    """``[n]``: the bin of each value, in bins made from a sample; by default from the values themselves.
+
+    Values outside that sample lie in the outer bins, discrete ones that it lacks in bins between its values.
+    """
+    sample = values if of is None else of
     if discrete:
-        return np.asarray(np.unique(pooled, return_inverse=True)[1], np.int64)
-    low, high = float(pooled.min()), float(pooled.max())
-    quarter, three = np.percentile(pooled, [25, 75])
-    width = 2.0 * float(three - quarter) / len(pooled) ** (1 / 3)
+        known = np.unique(sample)
+        at = np.searchsorted(known, values)
+        exact = known[np.minimum(at, len(known) - 1)] == values
+        return np.asarray(2 * at + exact, np.int64)
+    low, high = float(sample.min()), float(sample.max())
+    quarter, three = np.percentile(sample, [25, 75])
+    width = 2.0 * float(three - quarter) / len(sample) ** (1 / 3)
     if width > 0 and (high - low) / width > _MANY_BINS:
         bins = np.ceil((high - low) / width)
-        return np.asarray((pooled - low) / (high - low) * bins, np.int64)
-    return np.asarray(np.searchsorted(np.histogram_bin_edges(pooled, "fd"), pooled, side="right"), np.int64)
+        return np.asarray((np.clip(values, low, high) - low) / (high - low) * bins, np.int64)
+    return np.asarray(np.searchsorted(np.histogram_bin_edges(sample, "fd"), values, side="right"), np.int64)
 
 
-def deciles(pooled: Floats) -> Ints:
-    """``[n]``: bins between the deciles of a pooled sample, as the original makes them.
+def deciles(values: Floats, of: Floats | None = None) -> Ints:
+    """``[n]``: bins between the deciles of a sample (by default the values themselves), as the original makes them.
 
     A decile that occurs more than twice is kept twice, and the second of two equal ones is moved up by 0.01.
     """
-    edges = np.quantile(pooled, np.arange(0.1, 1.0, 0.1))
+    edges = np.quantile(values if of is None else of, np.arange(0.1, 1.0, 0.1))
     again = np.insert(edges[1:] == edges[:-1], 0, False)
     edges = edges[~np.insert(again[1:] & again[:-1], 0, False)]
     edges[np.insert(edges[1:] == edges[:-1], 0, False)] += 1e-2
-    return np.asarray(np.searchsorted(edges, pooled, side="right"), np.int64)
+    return np.asarray(np.searchsorted(edges, values, side="right"), np.int64)
 
 
 def distances(real: Sample, made: Sample, groups: int, *, discrete: bool, w1: bool = True) -> Distances:
@@ -116,22 +123,46 @@ def distances(real: Sample, made: Sample, groups: int, *, discrete: bool, w1: bo
 
 def conditional_distances(real: Sample, made: Sample, groups: int, *, discrete: bool, bins: str) -> Distances:
     """Distances within bins of the condition, averaged; NaN where a sample is empty."""
+    pooled = np.concatenate([real.values, made.values])
+    condition, code = _conditional_codes(real, made, discrete=discrete, bins=bins, frozen=False)
+    return _compare(pooled, condition, code, len(real), _groups(real, made), groups, made.copy)
+
+
+def frozen_cells(real: Sample, made: Sample, groups: int, *, discrete: bool, bins: str | None = None) -> Cells:
+    """Counts in bins of the real sample alone: what is compared with what does not depend on the generator.
+
+    ``bins`` is how a condition is cut; None where there is no condition.
+    """
+    pooled = np.concatenate([real.values, made.values])
+    condition = code = np.zeros(len(pooled), np.int64)
+    if len(real) and bins is None:
+        code = codes(pooled, discrete=discrete, of=real.values)
+    elif len(real) and bins is not None:
+        condition, code = _conditional_codes(real, made, discrete=discrete, bins=bins, frozen=True)
+    return _compare(pooled, condition, code, len(real), _groups(real, made), groups, made.copy, w1=False).cells
+
+
+def _conditional_codes(real: Sample, made: Sample, *, discrete: bool, bins: str, frozen: bool) -> tuple[Ints, Ints]:
+    """Bins of the condition and, within each, of the value; ``frozen``: of the real sample alone."""
     assert real.condition is not None
     assert made.condition is not None
     pooled = np.concatenate([real.values, made.values])
     given = np.concatenate([real.condition, made.condition])
     code = np.zeros(len(pooled), np.int64)
     if not len(pooled):
-        return _compare(pooled, code, code, 0, code, groups)
+        return code, code
+    known = real.condition if frozen else given
     if bins == "day":
         part = np.searchsorted(np.linspace(0, 24 * 60 * 60, 24), given, side="right")
     else:
-        part = codes(given, discrete=True) if bins == "values" else deciles(given)
-    condition = codes(part.astype(np.float64), discrete=True)
+        part = codes(given, discrete=True, of=known) if bins == "values" else deciles(given, known)
+    condition = np.asarray(np.unique(part, return_inverse=True)[1], np.int64)
     order = np.argsort(condition, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(condition[order])) + 1):
-        code[rows] = codes(pooled[rows], discrete=True) if discrete else deciles(pooled[rows])
-    return _compare(pooled, condition, code, len(real), _groups(real, made), groups, made.copy)
+        of = pooled[rows[rows < len(real)]] if frozen else pooled[rows]
+        if len(of):  # a condition that no real observation has is one bin
+            code[rows] = codes(pooled[rows], discrete=True, of=of) if discrete else deciles(pooled[rows], of)
+    return condition, code
 
 
 def _groups(real: Sample, made: Sample) -> Ints:

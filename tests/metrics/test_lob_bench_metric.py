@@ -52,6 +52,17 @@ def test_the_same_law_lies_at_the_ceiling_and_another_size_far_from_it() -> None
     assert (other["lobbench.ask_volume_touch.w1"].ci_low or 0) > 1.8
 
 
+def test_no_generator_moves_the_ceiling() -> None:
+    real = evidence(np.random.default_rng(1), 24)
+    rng = np.random.default_rng(9)
+    far = replace(real, pairs=tuple(replace(p, generated=(random_sequence(rng, 200, size=1e5),)) for p in real.pairs))
+    near, away = scored(real), scored(far)
+    keys = [key for key in near if key.endswith(".l1.halves")]
+    assert len(keys) == 24
+    assert [near[key].ceiling for key in keys] == pytest.approx([away[key].ceiling for key in keys], rel=1e-12)
+    assert (away["lobbench.ask_volume_touch.l1.halves"].value or 0) > 0.99
+
+
 def test_all_generated_sequences_count_not_only_the_last() -> None:
     rng = np.random.default_rng(2)
     found = evidence(rng, 6)
