@@ -184,6 +184,10 @@ class Metric(ABC):
     def evaluate(self, evidence: Any, rng: np.random.Generator) -> Outcome:
         """Score the evidence. All randomness (resampling, training) comes from ``rng``."""
 
+    def outside_code(self) -> Mapping[str, str]:
+        """Code outside the package that its scores depend on: name -> hash. A result made by other code is outdated."""
+        return {}
+
     @classmethod
     def known_answers(cls) -> Sequence[KnownAnswer]:
         """Processes whose truth is known, for ``marsbench check``; none for a metric that claims nothing."""

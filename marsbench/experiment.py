@@ -90,7 +90,7 @@ class Course:
             "summary": self.task.summary,
             "starts": len(self.starts),
             "metrics": [
-                {"label": label, "name": m.name, "version": m.version, "parameters": _parameters(m)}
+                {"label": label, "name": m.name, "version": m.version, "parameters": _parameters(m), **_outside(m)}
                 for label, m in self.metrics.items()
             ],
         }
@@ -114,6 +114,12 @@ def _parameters(plugin: Any) -> dict[str, Any]:
         return {}
     plain: dict[str, Any] = rounded({f.name: _plain(getattr(plugin, f.name)) for f in fields(plugin)})
     return plain
+
+
+def _outside(metric: Metric) -> dict[str, Any]:
+    """Hashes of a user's code in the metric; nothing where there is none."""
+    found = dict(metric.outside_code())
+    return {"outside_code": found} if found else {}
 
 
 def _plain(value: Any) -> Any:

@@ -3,11 +3,14 @@
 A quantity turns a market into one number a minute. It reads the one-minute bars (``bars=``), or, where these do
 not hold what it needs, the orders, fills and ten book levels themselves (``market=``). Names come from ``define``
 (in Python), from the entry-point group ``marsbench.quantities`` (an installed package names ``Quantity`` objects
-there), or are written ``FILE.py:NAME`` (an object in a file). Several are joined by ``+``.
+there), or are written ``FILE.py:NAME`` (an object in a file). Several are joined by ``+``. A result remembers the
+source of a user's quantity: once that is edited, the result is outdated and ``marsbench run`` makes it again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -278,6 +281,27 @@ def resolve(names: str | Iterable[str]) -> tuple[Quantity, ...]:
             f"quantities {names!r}: {', '.join(twice) + ' is named twice' if twice else 'name at least one'}"
         )
     return tuple(found)
+
+
+def own_code(names: str | Iterable[str]) -> dict[str, str]:
+    """Of the named quantities those that a user wrote -> SHA-256 (hex) of their source: of its whole file, where
+    there is one, since a quantity may call what stands beside it."""
+    built_in = {q.key for q in (*TEN, *_MORE)}
+    mine = [q for q in resolve(names) if q.key not in built_in and not any(p.fullmatch(q.key) for p, _ in _FAMILIES)]
+    return {q.key: hashlib.sha256(_source(q)).hexdigest() for q in mine}
+
+
+def _source(one: Quantity) -> bytes:
+    function: Any = one.bars or one.market
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    try:
+        file = Path(inspect.getsourcefile(function) or "")
+        return file.read_bytes() if file.is_file() else inspect.getsource(function).encode()
+    except (OSError, TypeError):  # typed at a prompt, compiled, or a callable object: what it was made of
+        code = getattr(function, "__code__", None)
+        return repr((code.co_code, code.co_consts, code.co_names) if code else type(function).__qualname__).encode()
 
 
 def describe() -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def conditions(result: Result) -> dict[str, Any]:
     return {
         "marsbench task version": result.task["version"],
         "task parameters": result.task["parameters"],
-        "metrics": [(m["label"], m["version"], m["parameters"]) for m in result.task["metrics"]],
+        "metrics": [(m["label"], m["version"], m["parameters"], m.get("outside_code")) for m in result.task["metrics"]],
         "data hash": result.dataset["content_hash"],
         "number of starts": result.task["starts"],
         "limit": result.limit,

@@ -124,9 +124,8 @@ def reproduce(
     FileNotFoundError
         If there are no results at all.
     """
-    wanted = list(ITEMS) if ALL in names else list(dict.fromkeys(names))
     out = []
-    for name in wanted:
+    for name in wanted(names):
         one = _with_task(item(name), task)
         found = _results(one, dataset, results, limit)
         labels = list(generators) or [label for label, r in found.items() if not r.generator.get("hidden")]
@@ -147,6 +146,11 @@ def reproduce(
                 raise ValueError(f"{found[label].path or label}: {error}. Score it anew: {again}") from error
         out.append(Reproduction(name, one.title, one.source, dataset, limit, command, tuple(made)))
     return out
+
+
+def wanted(names: Sequence[str]) -> list[str]:
+    """The items that are asked for, each once; ``all`` stands for every one."""
+    return list(ITEMS) if ALL in names else list(dict.fromkeys(names))
 
 
 def _with_task(one: Item, task: str | None) -> Item:
@@ -186,7 +190,7 @@ def _run(
 
 def to_text(found: Sequence[Reproduction]) -> str:
     """Aligned tables, one item after the other."""
-    return "\n\n".join(_text(one) for one in found) + "\n"
+    return "\n\n".join(_text(one) for one in found) + "\n" if found else ""
 
 
 def _text(one: Reproduction) -> str:

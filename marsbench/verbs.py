@@ -204,26 +204,35 @@ def _write_html(boards: Sequence[Leaderboard], options: argparse.Namespace) -> N
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """Print what a paper published beside what the result files say."""
+    """Print what a paper published beside what the result files say; of ``all``, whatever can be made."""
     from marsbench import reproduce as items
     from marsbench.data.catalogue import open_dataset
 
-    found = items.reproduce(
-        options.items,
-        dataset=open_dataset(options.dataset).name,
-        generators=options.generators or (),
-        task=options.task,
-        results=options.results,
-        limit=options.limit,
-        command=_command(options),
-    )
+    dataset, found, lacking = open_dataset(options.dataset).name, [], []
+    for name in items.wanted(options.items):
+        try:
+            found += items.reproduce(
+                [name],
+                dataset=dataset,
+                generators=options.generators or (),
+                task=options.task,
+                results=options.results,
+                limit=options.limit,
+                command=_command(options),
+            )
+        except (ValueError, FileNotFoundError) as error:
+            if items.ALL not in options.items:
+                raise
+            lacking.append(str(error))
     if options.json:
         _print_json([one.to_dict() for one in found])
     else:
         print(items.to_text(found), end="")
-    if options.output:
+    if options.output and found:
         progress.say(f"reproduction: {items.write(found, options.output)}")
-    return 0
+    for problem in lacking:
+        progress.say(f"left out: {problem}")
+    return 1 if lacking else 0
 
 
 def check(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
-from marsbench.quantities import TABLE_7, Quantity, resolve
+from marsbench.quantities import TABLE_7, Quantity, own_code, resolve
 from marsbench.scores import Direction, Outcome, Score
 from marsbench.stats.histogram import Bins
 from marsbench.stats.intervals import Interval
@@ -98,6 +98,9 @@ class DistributionSimilarity(Metric):
         for name in ("splits", "bins", "permutations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"distribution-similarity: {name} must be at least 1, got {getattr(self, name)}")
+
+    def outside_code(self) -> Mapping[str, str]:
+        return own_code(self.quantities)
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
         units = split_units(evidence)

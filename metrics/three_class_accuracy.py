@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
-from marsbench.quantities import TABLE_7, Quantity, resolve
+from marsbench.quantities import TABLE_7, Quantity, own_code, resolve
 from marsbench.scores import Outcome, Score
 from marsbench.stats.classes import classify, tercile_edges, vote_shares
 from marsbench.stats.windows import codes
@@ -91,6 +91,9 @@ class ThreeClassAccuracy(Metric):
         if self.edges not in ("instrument", "pooled"):
             raise ValueError(f"three-class-accuracy: edges={self.edges!r}; choose 'instrument' or 'pooled'")
         resolve(self.quantities)
+
+    def outside_code(self) -> Mapping[str, str]:
+        return own_code(self.quantities)
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
         scores: list[Score] = []

@@ -212,6 +212,40 @@ def test_names_come_from_files_and_from_installed_packages(tmp_path, monkeypatch
         table()
 
 
+def test_results_remember_the_source_of_a_users_quantity_and_of_no_other(tmp_path):
+    assert quantities.own_code("table7+volume+depth+return_7min+trade_return_3min") == {}
+    assert DistributionSimilarity().outside_code() == {}
+    file = tmp_path / "mine.py"
+    text = (
+        "from marsbench.quantities import Quantity\n"
+        "FACTOR = 2\n"
+        "TWICE = Quantity('twice', 'Twice', 'orders', bars=lambda b: FACTOR * b.n_new, needs=('n_new',))\n"
+    )
+    file.write_text(text)
+    name = f"{file}:TWICE"
+    before = ThreeClassAccuracy(quantities=f"spread+{name}").outside_code()
+    assert set(before) == {"twice"}
+    file.write_text(text.replace("FACTOR = 2", "FACTOR = 3"))
+    quantities._from_file.cache_clear()  # as in a new process
+    after = ThreeClassAccuracy(quantities=f"spread+{name}").outside_code()
+    assert after != before
+    file.write_text(text)
+    quantities._from_file.cache_clear()
+    assert ThreeClassAccuracy(quantities=f"spread+{name}").outside_code() == before
+
+
+def test_code_without_a_file_is_known_by_what_it_was_compiled_to(monkeypatch):
+    monkeypatch.setattr(quantities, "_DEFINED", {})
+
+    def hashed(text: str) -> str:
+        one = Quantity("typed", "Typed", "orders", bars=eval(text), needs=("n_new",))
+        monkeypatch.setitem(quantities._DEFINED, "typed", (one, "a prompt"))
+        return quantities.own_code("typed")["typed"]
+
+    assert hashed("lambda b: 2 * b.n_new") == hashed("lambda b: 2 * b.n_new")
+    assert len({hashed(f"lambda b: {text}") for text in ("2 * b.n_new", "3 * b.n_new", "2 * b.n_cancels")}) == 3
+
+
 def test_the_list_names_every_quantity(capsys):
     assert cli.main(["list", "quantities", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -80,6 +80,20 @@ def test_what_is_there_is_kept_and_what_is_outdated_is_run_again(
     assert results.read(first.paths[0]).generator["version"] == 4
 
 
+def test_a_result_of_a_users_code_that_was_edited_since_is_run_again(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from toy_plugin import ToyFlow
+
+    monkeypatch.setattr(ToyFlow, "outside_code", lambda self: {"mine": "before"}, raising=False)
+    first = run(market, tmp_path)
+    assert results.read(first.paths[0]).task["metrics"][0]["outside_code"] == {"mine": "before"}
+    assert run(market, tmp_path).kept == first.done
+    monkeypatch.setattr(ToyFlow, "outside_code", lambda self: {"mine": "after"})
+    assert run(market, tmp_path).done == first.paths
+    assert "the result is of another metrics; run again" in capsys.readouterr().err
+
+
 def test_rerunning_always_simulates_anew_and_gives_the_same_scores(
     market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,21 +14,24 @@ Ints = NDArray[np.int64]
 
 
 @njit(cache=True)
-def _count(values, edges, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _count(values, edges, place, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Add the counts of ``values[i]`` to ``out[place[i]]``."""
     # padded to 2^k - 1 edges, the search is k steps without a branch to mispredict
     n, top = len(edges), 1
     while top <= n:
         top *= 2
     padded = np.full(top, np.inf)
     padded[:n] = edges
-    for v in values:
-        if np.isnan(v):
-            continue
-        low, step = 0, top >> 1
-        while step:
-            low += step * (padded[low + step - 1] < v)
-            step >>= 1
-        out[2 * low + (padded[low] == v and low < n)] += 1
+    for i in range(len(values)):
+        into = out[place[i]]
+        for v in values[i]:
+            if np.isnan(v):
+                continue
+            low, step = 0, top >> 1
+            while step:
+                low += step * (padded[low + step - 1] < v)
+                step >>= 1
+            into[2 * low + (padded[low] == v and low < n)] += 1
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,15 @@ class Bins:
 
     def count(self, values: Floats) -> Ints:
         """Counts ``[len(self)]`` of the values that are not NaN."""
-        out = np.zeros(len(self), np.int64)
-        _count(np.ascontiguousarray(values, np.float64).reshape(-1), self.edges, out)
-        return out
+        out = np.zeros((1, len(self)), np.int64)
+        _count(np.ascontiguousarray(values, np.float64).reshape(1, -1), self.edges, np.zeros(1, np.int64), out)
+        return np.asarray(out[0])
 
     def count_clusters(self, values: Floats, cluster: Ints, clusters: int) -> Floats:
         """Counts ``[R, C, len(self)]`` of values ``[S, R, ...]`` whose starts belong to ``cluster[S]``."""
-        out = np.zeros((values.shape[1], clusters, len(self)))
-        for s, c in enumerate(cluster):
-            for r in range(values.shape[1]):
-                out[r, c] += self.count(values[s, r])
-        return out
+        starts, rollouts = values.shape[:2]
+        out = np.zeros((rollouts * clusters, len(self)), np.int64)
+        place = np.arange(rollouts) * clusters + np.asarray(cluster, np.int64)[:, None]
+        rows = np.ascontiguousarray(values, np.float64).reshape(starts * rollouts, -1)
+        _count(rows, self.edges, place.ravel(), out)
+        return out.reshape(rollouts, clusters, -1).astype(np.float64)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from marsbench.market import bars as bars_module
 from marsbench.market.bars import minute_bars
@@ -36,6 +38,13 @@ from pairs_of_arrays import bars_of, pairs
 from markets import two_days
 
 N = 10_000_000
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As metrics are run: CPU time would count threads that wait for small matrices."""
+    with threadpool_limits(1):
+        yield
 
 
 def day_of_events(rng: np.random.Generator) -> tuple[Trajectory, SimpleNamespace]:

@@ -154,6 +154,30 @@ def test_what_is_missing_comes_with_the_command_that_makes_it(folder, tmp_path):
         made(folder, generators=["old"])
 
 
+def test_all_makes_what_can_be_made_and_says_what_is_missing(folder, tmp_path, capsys, monkeypatch):
+    import marsbench.data.catalogue as catalogue
+
+    class Data:
+        name = NAME
+
+    monkeypatch.setattr(catalogue, "open_dataset", lambda name: Data())
+    page = tmp_path / "all.md"
+    arguments = ["reproduce", "all", "-d", NAME, "-g", "good"]
+    assert cli.main([*arguments, "--results", str(folder), "-o", str(page)]) == 1
+    printed = capsys.readouterr()
+    assert "Table 7 and Figure 22" in printed.out
+    assert "left out: tab6 needs results of task sessions" in printed.err
+    assert f"Make them: marsbench run -g good -t sessions -d {NAME}" in printed.err
+    assert "| Volatility | 0.872 |" in page.read_text()
+    nowhere = tmp_path / "empty"
+    nowhere.mkdir()
+    assert cli.main([*arguments, "--results", str(nowhere), "-o", str(tmp_path / "none.md")]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("left out: ") == len(reproduce.ITEMS)
+    assert not (tmp_path / "none.md").exists()
+
+
 def test_every_item_of_the_registry_can_be_loaded():
     for name in reproduce.ITEMS:
         assert reproduce.item(name).name == name

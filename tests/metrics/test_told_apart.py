@@ -96,3 +96,16 @@ def test_missing_minutes_are_left_out_and_a_side_without_any_has_no_p() -> None:
     holes = np.where(rng.random(simulated.shape) < 0.4, np.nan, simulated)
     assert tell_apart(replay, holes, cluster, rng, bins=50, permutations=99).p > 0.01
     assert np.isnan(tell_apart(replay, np.full_like(holes, np.nan), cluster, rng, bins=50, permutations=99).p)
+
+
+def test_rollouts_alike_to_each_other_are_told_apart_more_often_as_the_docstring_says() -> None:
+    def p(share: float, seed: int) -> float:
+        rng = np.random.default_rng([11, seed])
+        replay, own = minutes(64, 4, 25, rng, shared=False)
+        common, _ = minutes(64, 1, 25, rng, shared=False)
+        simulated = np.sqrt(share) * common[:, None] + np.sqrt(1 - share) * own
+        return tell_apart(replay, simulated, np.arange(64), rng, bins=50, permutations=99).p
+
+    assert np.mean([p(0.0, seed) <= 0.05 for seed in range(200)]) < 0.11
+    assert 0.09 < np.mean([p(0.5, seed) <= 0.05 for seed in range(200)]) < 0.26
+    assert "17% of the time instead of 5%" in " ".join((DistributionSimilarity.__doc__ or "").split())
