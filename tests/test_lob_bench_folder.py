@@ -17,7 +17,7 @@ from marsbench.data import lob_bench_folder
 from marsbench.data.errors import DataError
 from marsbench.data.export import to_lobster
 from marsbench.data.lobster_rows import lobster_sequence
-from marsbench.stats.lob_bench import QUANTITIES
+from marsbench.stats.lob_bench import BY_KEY, QUANTITIES, LobSequence
 
 
 @pytest.fixture
@@ -89,6 +89,33 @@ def test_empty_and_short_sequences_are_counted(folder: Path) -> None:
     assert cli.main(["score", f"files:{folder}", "--task", "lob-bench"]) == 0
 
 
+@pytest.mark.parametrize("floats", [False, True], ids=["whole", "with a point"])
+@pytest.mark.parametrize("shift", [2**53, 2**60, 2**62])
+def test_large_identifiers_stay_apart(tmp_path: Path, shift: int, floats: bool) -> None:
+    """The same orders under larger numbers are the same orders, however the numbers are written."""
+    small = evidence(np.random.default_rng(3), 3, n=80)
+    large = [
+        replace(p, real=_moved(p.real, shift), generated=tuple(_moved(s, shift) for s in p.generated))
+        for p in small.pairs
+    ]
+    folder = write_folder(replace(small, pairs=tuple(large)), tmp_path)
+    if floats:
+        for path in folder.rglob("*message*.csv"):
+            rows = [line.split(",") for line in path.read_text().splitlines()]
+            path.write_text("".join(",".join([*row[:2], f"{row[2]}.0", *row[3:]]) + "\n" for row in rows))
+    found = lob_bench_folder.read(folder)
+    for a, b in zip(found.pairs, small.pairs, strict=True):
+        for x, y in zip((a.real, *a.generated), (b.real, *b.generated), strict=True):
+            np.testing.assert_array_equal(x.order_id - shift, y.order_id)
+            np.testing.assert_array_equal(
+                BY_KEY["log_time_to_cancel"].values(x), BY_KEY["log_time_to_cancel"].values(y)
+            )
+
+
+def _moved(s: LobSequence, shift: int) -> LobSequence:
+    return replace(s, order_id=s.order_id + shift)
+
+
 def one(folder: Path, text: str) -> Path:
     return next(p for p in sorted(folder.rglob("*.csv")) if text in str(p))
 
@@ -99,7 +126,13 @@ def one(folder: Path, text: str) -> Path:
         ("data_gen/", 3, "1,2", r"row 3: 2 columns, the first line has 6"),
         ("data_gen/", 2, "36000.5,1,x,5,100,1", r"row 2: column 3 is 'x', must be a number"),
         ("data_gen/", 2, "noon,1,1,5,100,1", r"row 2: column 1 is 'noon'"),
-        ("data_gen/", 2, "36000.5,1,1,5,100.5,1", r"row 2: .*whole numbers"),
+        ("data_gen/", 2, "36000.5,1,1,5,100.5,1", r"row 2: column 5 is '100.5', must be a whole number"),
+        ("data_gen/", 2, "36000.5,1,1.5,5,100,1", r"row 2: column 3 is '1.5', must be a whole number"),
+        ("data_gen/", 2, "36000.5,1,9223372036854775808,5,100,1", r"row 2: column 3 .*must lie below 2\*\*63"),
+        ("data_gen/", 2, "36000.5,1,1e17,5,100,1", r"row 2: column 3 is '1e17', must be a whole number, written out"),
+        ("data_gen/", 2, "-1.5,1,1,5,100,1", r"row 2: column 1 is '-1.5', must be seconds after midnight"),
+        ("data_gen/", 2, "-0.5,1,1,5,100,1", r"row 2: column 1 is '-0.5', must be seconds after midnight"),
+        ("data_gen/", 2, "36000.5,1,1,5", r"row 2: 4 columns"),
         ("data_real/", 4, "36000.5,1,,5,100,1", r"row 4: column 3 is ''"),
     ],
 )

@@ -8,7 +8,8 @@ Each holds pairs of LOBSTER files without header::
 
 What stands before ``_message`` (instrument, date, anything more) and the ``real_id`` tell which belong together;
 anything may stand between ``message`` and ``_real_id``. All generated files of a real one count. Every file is read
-once. Prices of absent levels are +-9999999999 or -1. Empty files are empty sequences: counted, not refused.
+once. Prices of absent levels are +-9999999999 or -1. Empty files are empty sequences: counted, not refused. The five
+numbers of a message are read as exact 64-bit integers (``1.0`` is one): identifiers above 2**53 stay apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,10 @@ _NAME = re.compile(
 )
 _COLUMNS = 6
 _NONE = -1
+_EXACT = 2**53
+"""Up to here a float is the whole number that was written."""
+_WHOLE = re.compile(r"\s*([+-]?\d+)(?:\.0*)?\s*")
+_TIME = re.compile(r"\s*(\d{1,9})(?:\.(\d*))?\s*")
 
 
 @dataclass(frozen=True)
@@ -154,26 +160,14 @@ def _pairs(folder: Path) -> list[_Files]:
 
 
 def _sequence(files: _Files) -> LobSequence:
-    times, columns = _read(files.message, first_is_time=True)
-    _, book = _read(files.book)
-    if len(columns) and columns.shape[1] < _COLUMNS - 1:
-        raise DataError(files.message, f"{columns.shape[1] + 1} columns, a message has {_COLUMNS}", row=1)
+    times, columns = _messages(files.message)
+    book = _numbers(files.book)
     if len(book) != len(times):
         raise DataError(files.book, f"{len(book)} rows, its message file {files.message.name} has {len(times)}")
     if len(book) and book.shape[1] % 4:
         raise DataError(files.book, f"{book.shape[1]} columns, must be 4 for each level", row=1)
-    if not len(times):
-        columns, book = np.zeros((0, _COLUMNS - 1)), np.zeros((0, 4))
-    whole = columns[:, : _COLUMNS - 1]
-    odd = np.flatnonzero((whole != np.rint(whole)).any(axis=1))
-    if len(odd):
-        raise DataError(
-            files.message,
-            f"event type to direction must be whole numbers, got {whole[odd[0]].tolist()}",
-            row=int(odd[0]) + 1,
-        )
-    event, order_id, size, price, direction = whole.astype(np.int64).T
-    return LobSequence(times, event, order_id, size, price, direction, _levels(book))
+    event, order_id, size, price, direction = columns
+    return LobSequence(times, event, order_id, size, price, direction, _levels(book if len(book) else np.zeros((0, 4))))
 
 
 def _levels(cells: Floats) -> Floats:
@@ -191,53 +185,121 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read(path: Path, *, first_is_time: bool = False) -> tuple[Ints, Floats]:
-    """Nanoseconds of the first column if it is a time, and the (other) columns as numbers."""
+def _messages(path: Path) -> tuple[Ints, list[Ints]]:
+    """Nanoseconds since midnight, and the five whole numbers of each message."""
     import pyarrow as pa
-    from pyarrow import csv
 
     data = _bytes(path)
     if not data.strip():
-        return np.zeros(0, np.int64), np.zeros((0, 0))
+        return np.zeros(0, np.int64), [np.zeros(0, np.int64)] * (_COLUMNS - 1)
     try:
-        table = csv.read_csv(
-            io.BytesIO(data),
-            read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
-            convert_options=csv.ConvertOptions(column_types={"f0": pa.string()} if first_is_time else None),
-        )
-        columns = table.columns[int(first_is_time) :][: _COLUMNS - 1 if first_is_time else None]
-        if not all(pa.types.is_integer(c.type) or pa.types.is_floating(c.type) for c in columns):
+        table = _table(data, {"f0": pa.string()})
+        if table.num_columns < _COLUMNS:
+            raise DataError(path, f"{table.num_columns} columns, a message has {_COLUMNS}", row=1)
+        columns = [_whole(table.column(k), data, k) for k in range(1, _COLUMNS)]
+        times = np.array([_nanoseconds(t) for t in table.column(0).to_pylist()], np.int64)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise error if isinstance(error, DataError) else _explained(path, data, error, message=True) from error
+    return times, columns
+
+
+def _numbers(path: Path) -> Floats:
+    """The cells of a book."""
+    import pyarrow as pa
+
+    data = _bytes(path)
+    if not data.strip():
+        return np.zeros((0, 0))
+    try:
+        table = _table(data, {})
+        if not all(pa.types.is_integer(c.type) or pa.types.is_floating(c.type) for c in table.columns):
             raise pa.ArrowInvalid("a column holds text")
-        numbers = np.column_stack([c.to_numpy() for c in columns]) if columns else np.zeros((len(table), 0))
-        numbers = numbers.astype(np.float64, copy=False)
+        numbers = np.column_stack([c.to_numpy() for c in table.columns]).astype(np.float64, copy=False)
         if not np.isfinite(numbers).all():
             raise pa.ArrowInvalid("a cell is empty")
-        times = [_nanoseconds(t) for t in table.column(0).to_pylist()] if first_is_time else [0] * len(table)
     except (pa.ArrowInvalid, ValueError) as error:
-        raise _explained(path, data, first_is_time) or DataError(path, str(error)) from error
-    return np.array(times, np.int64), numbers
+        raise _explained(path, data, error, message=False) from error
+    return numbers
+
+
+def _table(data: bytes, types: dict[str, Any]) -> Any:
+    """The cells as Arrow sees them, columns named f0, f1, ..."""
+    from pyarrow import csv
+
+    return csv.read_csv(
+        io.BytesIO(data),
+        read_options=csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
+        convert_options=csv.ConvertOptions(column_types=types),
+    )
+
+
+def _whole(column: Any, data: bytes, k: int) -> Ints:
+    """Column k as exact integers. Where Arrow made floats of it, large ones are read again from their text."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return np.asarray(column.to_numpy(), np.int64)
+    found = column.to_numpy()
+    if pa.types.is_floating(column.type) and not column.null_count and (np.abs(found) < _EXACT).all():
+        if (found != np.rint(found)).any():
+            raise ValueError("a cell is no whole number")
+        return np.asarray(found, np.int64)
+    texts = _table(data, {f"f{k}": pa.string()}).column(k).to_pylist()
+    return np.array([_integer(text) for text in texts], np.int64)
+
+
+def _integer(text: str) -> int:
+    """A whole number of 64 bits.
+
+    Raises
+    ------
+    ValueError
+        If it is none, saying what it must be.
+    """
+    found = _WHOLE.fullmatch(text)
+    if found is None:
+        try:
+            number = float(text)
+        except ValueError:
+            number = np.nan
+        if not np.isfinite(number):
+            raise ValueError("must be a number")
+        if not number.is_integer() or abs(number) >= _EXACT:
+            raise ValueError("must be a whole number, written out")
+        return int(number)
+    value = int(found[1])
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("must lie below 2**63 (64-bit integers)")
+    return value
 
 
 def _nanoseconds(text: str) -> int:
     """Seconds after midnight, written as a decimal, in nanoseconds."""
-    seconds, _, rest = text.strip().partition(".")
-    return int(seconds) * 1_000_000_000 + (int(f"{rest[:9]:0<9}") if rest else 0)
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError("must be seconds after midnight, a decimal number from 0")
+    return int(found[1]) * 1_000_000_000 + int(f"{(found[2] or '')[:9]:0<9}")
 
 
-def _explained(path: Path, data: bytes, first_is_time: bool) -> DataError | None:
-    """Which line is wrong, and how."""
+def _explained(path: Path, data: bytes, error: Exception, *, message: bool) -> DataError:
+    """Which line is wrong, and how; the error as it is where none is found."""
     width = None
     for row, line in enumerate(data.decode(errors="replace").splitlines(), 1):
         cells = line.split(",")
         width = width or len(cells)
         if len(cells) != width:
             return DataError(path, f"{len(cells)} columns, the first line has {width}", row=row)
-        for k, cell in enumerate(cells[: _COLUMNS if first_is_time else None]):
+        for k, cell in enumerate(cells[: _COLUMNS if message else None]):
             try:
-                if first_is_time and k == 0:
+                if not message:
+                    if not np.isfinite(float(cell)):
+                        raise ValueError
+                elif k:
+                    _integer(cell)
+                else:
                     _nanoseconds(cell)
-                elif not np.isfinite(float(cell)):
-                    raise ValueError(cell)
-            except ValueError:
-                return DataError(path, f"column {k + 1} is {cell!r}, must be a number", row=row)
-    return None
+            except ValueError as why:
+                return DataError(
+                    path, f"column {k + 1} is {cell!r}, {str(why) if message else 'must be a number'}", row=row
+                )
+    return DataError(path, str(error))
