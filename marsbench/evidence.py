@@ -179,6 +179,8 @@ class Metric(ABC):
     """Where the three controls and the oracle must land; the tests hold the metrics of ``realism`` to it."""
     ceiling_from_oracle: ClassVar[bool] = False
     """Whether its scores take what the oracle scores as their ceiling (``TrajectoryPairs.ceilings``)."""
+    replay_alone: ClassVar[Mapping[str, str]] = {}
+    """Key of a score that depends on replay alone -> the score whose ceiling it is. A leaderboard shows it as that."""
 
     @abstractmethod
     def evaluate(self, evidence: Any, rng: np.random.Generator) -> Outcome:
@@ -186,6 +188,12 @@ class Metric(ABC):
 
     def outside_code(self) -> Mapping[str, str]:
         """Code outside the package that its scores depend on: name -> hash. A result made by other code is outdated."""
+        return {}
+
+    @classmethod
+    def gains(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> Mapping[str, tuple[float, float]]:
+        """Key -> 95% interval of (value - floor), paired, where the floor is measured on the same units and so has an
+        error of its own; from the outcome's tables. A floor without an entry is taken as exact."""
         return {}
 
     @classmethod

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from marsbench import declared
 from marsbench import results as store
 from marsbench.jackknife import Replicated, UnpairedError
 from marsbench.ranking import (
@@ -18,6 +19,7 @@ from marsbench.ranking import (
     group_means,
     informative_keys,
     invalid,
+    judged_by_sessions,
     overall,
     ranking_keys,
     small_groups,
@@ -38,9 +40,13 @@ JOINT = (
     "of the units of inference."
 )
 SHARED = (
-    "Every pair of generators is tested on the overall, paired by unit, p adjusted by Holm over all pairs. Generators "
-    "whose difference is not significant at 5% share a rank: a new rank begins only where all above are better than "
-    "all below."
+    "Every pair of ranked generators is tested on the overall, paired by unit, p adjusted by Holm over all pairs. "
+    "Those whose difference is not significant at 5% share a rank: a new rank begins only where all above are better "
+    "than all below."
+)
+CONTROLS = (
+    "Known-bad controls are listed by their overall, without a rank and without a test: whether they are listed "
+    "changes no rank."
 )
 WITHIN_DAY = (
     "Within-day inference only. All windows lie on single instrument-days, so intervals describe that day, and no "
@@ -68,11 +74,20 @@ class Row:
     group_intervals: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
     better_than: tuple[str, ...] = ()
     """Ranked generators that it is significantly better than on the overall."""
+    gains: Mapping[str, declared.Gain] = field(default_factory=dict)
+    """Score -> interval of (value - floor), paired, where the floor has an error of its own."""
+    control: bool = False
+    """Whether it is a known-bad control that stands beside the ranked ones without a rank."""
 
     @property
     def head(self) -> Result:
         """A result that stands for the generator: one with scores if there is any."""
         return next((r for r in self.results if r.status == "done"), self.results[0])
+
+    @property
+    def placed(self) -> bool:
+        """Whether it stands where its overall puts it: ranked, or a control that could be."""
+        return self.rank is not None or (self.control and not self.unranked and self.overall is not None)
 
     @property
     def orders_per_s(self) -> float | None:
@@ -84,19 +99,28 @@ class Row:
         """Scores whose whole interval is worse than their floor, and scores that have floor and interval.
 
         Counted over all of them: a score that cannot rank, because floor and ceiling cannot be told
-        apart, still shows a generator that is worse than either.
+        apart, still shows a generator that is worse than either. Where the floor has an error of its
+        own (``gains``), the interval is that of the paired difference.
         """
-        judged = [s for s in self.scores.values() if s.floor is not None and None not in (s.ci_low, s.ci_high)]
-        return sum(map(_worse_than_floor, judged)), len(judged)
+        return self._count(list(self.scores.values()), lambda low, high: high < 0)
 
     def above_floor(self, group: str) -> tuple[int, int]:
         """Scores of a group whose whole interval is better than their floor, and scores that have floor and interval.
 
         What stands for a group without enough normalised scores to have a mean.
         """
-        own = [s for s in self.scores.values() if s.group == group and s.floor is not None]
-        judged = [s for s in own if None not in (s.ci_low, s.ci_high)]
-        return sum(map(_better_than_floor, judged)), len(judged)
+        return self._count([s for s in self.scores.values() if s.group == group], lambda low, high: low > 0)
+
+    def _count(self, scores: Sequence[Score], holds: Callable[[float, float], bool]) -> tuple[int, int]:
+        found = [gain for score in scores if (gain := self._gain(score)) is not None]
+        return sum(holds(*gain) for gain in found), len(found)
+
+    def _gain(self, score: Score) -> declared.Gain | None:
+        """Interval of how much better than its floor a score is; None where there is nothing to compare."""
+        if score.floor is None or score.ci_low is None or score.ci_high is None or score.direction == "none":
+            return None
+        low, high = self.gains.get(score.key, (score.ci_low - score.floor, score.ci_high - score.floor))
+        return (low, high) if score.direction == "higher" else (-high, -low)
 
     @property
     def checks(self) -> tuple[int, int]:
@@ -129,20 +153,6 @@ class Row:
         return empty or key.startswith("validity.") or any(r.status == "not-applicable" for r in self.results)
 
 
-def _worse_than_floor(score: Score) -> bool:
-    assert score.floor is not None
-    if score.direction == "lower":
-        return score.ci_low is not None and score.ci_low > score.floor
-    return score.direction == "higher" and score.ci_high is not None and score.ci_high < score.floor
-
-
-def _better_than_floor(score: Score) -> bool:
-    assert score.floor is not None
-    if score.direction == "lower":
-        return score.ci_high is not None and score.ci_high < score.floor
-    return score.direction == "higher" and score.ci_low is not None and score.ci_low > score.floor
-
-
 @dataclass(frozen=True)
 class Leaderboard:
     """Generators on one data set, best first, unranked ones last."""
@@ -173,7 +183,7 @@ class Leaderboard:
     def place(self, row: Row) -> str:
         """The rank as it is printed: ``=`` where it is shared."""
         if row.rank is None:
-            return "-"
+            return "control" if row.placed else "-"
         return f"{row.rank}{'=' * (sum(other.rank == row.rank for other in self.rows) > 1)}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,6 +201,7 @@ class Leaderboard:
                 {
                     "label": row.label,
                     "rank": row.rank,
+                    "control": row.control,
                     "overall": row.overall,
                     "overall_interval": list(row.interval) if row.interval else None,
                     "groups": dict(row.groups),
@@ -215,7 +226,8 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
     Parameters
     ----------
     controls
-        Also list generators that are hidden (known-bad controls).
+        Also list generators that are hidden (known-bad controls), where their overall puts them. They get no rank, and
+        which scores rank, the ranks and the tests are those without them. Where there is nobody else they are ranked.
     missing
         ``error`` refuses to rank where a generator lacks a result or a score that others have;
         ``drop`` lists such a generator unranked, with the reason.
@@ -237,16 +249,19 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
     if len(names) > 1:
         raise ValueError(f"results of several data sets ({', '.join(names)}): rank them one by one")
     check_comparable(shown)
-    rows = [_row(label, group) for label, group in _by_label(shown).items()]
-    scores = {row.label: row.scores for row in rows}
+    others = [r for r in shown if not r.generator["hidden"]] or shown
+    labels = {r.generator["label"] for r in others}
+    rows = [replace(_row(label, group), control=label not in labels) for label, group in _by_label(shown).items()]
+    scores = {row.label: row.scores for row in rows if not row.control}
     keys = ranking_keys(scores)
     groups = tuple(g for g in GROUPS if g in keys.values())
-    tasks = tuple(sorted({r.task["label"] for r in shown}))
-    seeds = tuple(sorted({r.seed for r in shown}))
+    tasks = tuple(sorted({r.task["label"] for r in others}))
+    seeds = tuple(sorted({r.seed for r in others}))
     judged = [_judge(row, keys, tasks, seeds, shown) for row in rows]
     if missing == "error":
         _refuse(judged)
     ranked = _ranked(judged, keys, single_day=bool(shown[0].dataset["single_day"]))
+    notes = (*_nobody(rows), *_by_sessions(scores), *_too_small(_informative(scores)), *_notes(shown, ranked))
     return Leaderboard(
         dataset=shown[0].dataset,
         tasks=tasks,
@@ -258,8 +273,22 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
             sorted({k for row in rows for k, s in row.scores.items() if s.informative is False} - set(keys))
         ),
         rows=ranked,
-        notes=(*_nobody(rows), *_too_small(informative_keys(scores)), *_notes(shown, ranked)),
-        reference=next((r for r in shown if r.status == "done"), shown[0]),
+        notes=notes,
+        reference=next((r for r in others if r.status == "done"), others[0]),
+    )
+
+
+def _informative(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:
+    """Informative scores, without those that whole sessions judge."""
+    return {k: g for k, g in informative_keys(scores).items() if k not in judged_by_sessions(scores)}
+
+
+def _by_sessions(scores: Mapping[str, Mapping[str, Score]]) -> list[str]:
+    """Which informative scores of windows do not rank because whole sessions judge the same."""
+    found = judged_by_sessions(scores)
+    keys = sorted(set(informative_keys(scores)) & set(found))
+    return (
+        [f"Judged by whole sessions, not by windows, and so no part of the ranking: {', '.join(keys)}."] if keys else []
     )
 
 
@@ -285,7 +314,8 @@ def _row(label: str, results: Sequence[Result]) -> Row:
         for key, score in result.scores.items():
             by_task.setdefault(key, {}).setdefault(result.task["label"], []).append(score)
     scores = {key: _over_tasks(key, {t: average(s) for t, s in many.items()}) for key, many in by_task.items()}
-    return Row(label, None, None, {}, scores, tuple(results))
+    scores = declared.beside_ceilings(scores, results)
+    return Row(label, None, None, {}, scores, tuple(results), gains=declared.gains(results))
 
 
 def _over_tasks(key: str, by_task: Mapping[str, Score]) -> Score:
@@ -335,7 +365,7 @@ def _judge(
         reason += f" ({why})" * bool(why)
     if not reason and not keys:
         reason = "no informative score to rank by"
-    return Row(row.label, None, overall(means), words, row.scores, row.results, reason or None)
+    return replace(row, overall=overall(means), groups=words, unranked=reason or None)
 
 
 def _lacking(row: Row, keys: Mapping[str, str], tasks: set[str], seeds: Sequence[int]) -> str:
@@ -374,17 +404,20 @@ def _refuse(rows: Sequence[Row]) -> None:
 def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -> tuple[Row, ...]:
     """Best first, unranked ones last, with joint intervals; without significance all share the first rank."""
     found = {row.label: _estimates(row, keys, given_scale=False) for row in rows}
-    rows = [_with_intervals(row, found[row.label]) for row in rows]
-    good = sorted(
-        (r for r in rows if not r.unranked and r.overall is not None), key=lambda r: (-(r.overall or 0), r.label)
+    rows = sorted(
+        (_with_intervals(row, found[row.label]) for row in rows),
+        key=lambda r: (-(r.overall if r.overall is not None else -9e9), r.label),
     )
-    rest = sorted(
-        (r for r in rows if r not in good), key=lambda r: (-(r.overall if r.overall is not None else -9e9), r.label)
-    )
-    paired = {} if single_day else {r.label: _estimates(r, keys, given_scale=True) for r in good}
+    good = [r for r in rows if not r.unranked and r.overall is not None]
+    rest = [r for r in rows if r not in good]
+    in_question = [r for r in good if not r.control]
+    paired = {} if single_day else {r.label: _estimates(r, keys, given_scale=True) for r in in_question}
     tested = {label: overall_estimate(groups) for label, groups in paired.items() if groups}
-    ranks = share_ranks([r.label for r in good], tested)
-    return (*(replace(r, rank=ranks.rank[r.label], better_than=ranks.better_than[r.label]) for r in good), *rest)
+    ranks = share_ranks([r.label for r in in_question], tested)
+    placed = [
+        r if r.control else replace(r, rank=ranks.rank[r.label], better_than=ranks.better_than[r.label]) for r in good
+    ]
+    return (*placed, *rest)
 
 
 def _estimates(row: Row, keys: Mapping[str, str], *, given_scale: bool) -> dict[str, Replicated]:
@@ -423,6 +456,7 @@ def _notes(shown: Sequence[Result], rows: Sequence[Row]) -> tuple[str, ...]:
     head = shown[0]
     joint = all(row.interval for row in rows if row.rank)
     notes = [JOINT, *[SHARED] * (not head.dataset["single_day"])] if joint else [NO_INTERVAL]
+    notes += [CONTROLS] * any(row.control for row in rows)
     if head.dataset["single_day"]:
         notes.insert(0, WITHIN_DAY)
     if head.limit is not None:

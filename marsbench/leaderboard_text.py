@@ -10,8 +10,9 @@ from marsbench.ranking import GROUPS
 from marsbench.scores import Score
 
 BELOW = (
-    "above, below floor: scores, ranking or not, whose whole interval is better, or worse, than their floor; better "
-    "than: ranked generators that this one is significantly better than"
+    "above, below floor: scores, ranking or not, whose whole interval is better, or worse, than their floor (of the "
+    "paired difference where the floor has an error of its own); better than: ranked generators that this one is "
+    "significantly better than"
 )
 
 
@@ -35,8 +36,8 @@ def cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
         groups = [number(row.groups.get(g, "missing")) for g in board.groups]
         groups += [_of(*row.above_floor(g), "above floor") for g in board.counted]
         rate = f"{row.orders_per_s:,.0f}" if row.orders_per_s else "-"
-        interval = f" [{number(row.interval[0])}, {number(row.interval[1])}]" if row.interval and row.rank else ""
-        ranked = number(row.overall) + interval if row.rank else "unranked"
+        interval = f" [{number(row.interval[0])}, {number(row.interval[1])}]" if row.interval and row.placed else ""
+        ranked = number(row.overall) + interval if row.placed else "unranked"
         tested = _of(len(row.better_than), sum(r.rank is not None for r in board.rows) - 1) if row.rank else "-"
         broken, limits = row.checks
         valid = "-" if not limits else f"{broken} of {limits} broken" if broken else f"{limits} passed"

@@ -13,7 +13,7 @@ from typing import Any
 import marsbench
 from marsbench import figures
 from marsbench.files import file_safe
-from marsbench.leaderboard import JOINT, NO_INTERVAL, SHARED, WITHIN_DAY, Leaderboard, Row
+from marsbench.leaderboard import CONTROLS, JOINT, NO_INTERVAL, SHARED, WITHIN_DAY, Leaderboard, Row
 from marsbench.leaderboard_text import all_keys, any_score, number
 from marsbench.ranking import GROUPS, counts
 from marsbench.results import Result
@@ -64,7 +64,7 @@ def to_html(board: Leaderboard, *, cache: Path | None = None, draw: bool = True)
             gallery=gallery,
             provenance=_provenance(board),
             within_day=WITHIN_DAY,
-            beneath=[note for note in board.notes if note in (JOINT, SHARED, NO_INTERVAL)],
+            beneath=[note for note in board.notes if note in (JOINT, SHARED, NO_INTERVAL, CONTROLS)],
             counted=[GROUP_WORDS[g] for g in board.counted],
             floor_at=position(0.0),
             ceiling_at=position(1.0),
@@ -139,14 +139,15 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         "label": row.label,
         "id": f"g-{file_safe(row.label)}",
         "rank": row.rank,
-        "place": board.place(row) if row.rank else "–",
+        "place": board.place(row).replace("-", "–"),
+        "placed": row.placed,
         "better_than": row.better_than,
         "counted": [{"word": GROUP_WORDS[g], "above": row.above_floor(g)} for g in board.counted],
         "checks": row.checks,
         "unranked": row.unranked,
         "generator": generator,
         "overall": _cell(row.overall, row.interval)
-        if row.rank
+        if row.placed
         else {"value": None, "word": "unranked", "text": "unranked"},
         "groups": groups,
         "below": row.below_floor,

@@ -3,6 +3,8 @@
 Within a group of scores the interquartile mean of the normalised, informative ones; over the
 groups the plain mean (a generator that lacks a group has no overall). A group of one or two
 informative scores does not weigh as much as a group of many: it takes no part beside a larger one.
+Every score comes from one task. A group holds those of all tasks that rank, each counting once; of
+the stylized facts, those of whole sessions alone where there are any.
 """
 
 from __future__ import annotations
@@ -24,6 +26,11 @@ GROUPS = ("facts", "distributions", "conditional", "response", "prediction", "im
 SMALLEST_GROUP = 3
 """A group with fewer informative scores takes no part where another has as many or more: one score alone, with its
 own wide interval, would make up half of the overall (and did: it put shuffled order flow above a bootstrap)."""
+
+
+SESSIONS_JUDGE = ("facts.", "session_facts.")
+"""Families of the same scores from short windows and from whole sessions. A fact that sessions judge does not rank
+from windows too: it would count twice, and windows of 25 minutes carry it badly."""
 
 
 class IncomparableError(ValueError):
@@ -168,12 +175,22 @@ def ranking_keys(by_generator: Mapping[str, Mapping[str, Score]]) -> dict[str, s
     """Key -> group of the scores that rank.
 
     Whether a score is informative depends on its floor and ceiling alone, which all share; a
-    generator without a normalised value for one of them lacks it. Groups that are too small
-    beside another (``small_groups``) do not rank.
+    generator without a normalised value for one of them lacks it. Facts of windows that sessions
+    judge (``judged_by_sessions``) do not rank, nor groups that are too small beside another
+    (``small_groups``).
     """
-    keys = informative_keys(by_generator)
+    elsewhere = judged_by_sessions(by_generator)
+    keys = {key: group for key, group in informative_keys(by_generator).items() if key not in elsewhere}
     small = small_groups(keys)
     return {key: group for key, group in keys.items() if group not in small}
+
+
+def judged_by_sessions(by_generator: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:
+    """Scores of windows -> the score of whole sessions that judges the same, informative or not."""
+    short, whole = SESSIONS_JUDGE
+    there = {key for scores in by_generator.values() for key, s in scores.items() if s.applicable}
+    pairs = {key: whole + key.removeprefix(short) for key in sorted(there) if key.startswith(short)}
+    return {key: other for key, other in pairs.items() if other in there}
 
 
 def small_groups(keys: Mapping[str, str]) -> dict[str, int]:

@@ -135,6 +135,17 @@ class ThreeClassAccuracy(Metric):
         return out
 
     @classmethod
+    def gains(cls, tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, tuple[float, float]]:
+        """Paired by cluster: the floor is a baseline on the same minutes."""
+        table = tables.get("accuracy_summary", {})
+        columns = (table.get(name, ()) for name in ("quantity", "variant", "gain_ci_low", "gain_ci_high"))
+        return {
+            f"three_class_accuracy.{quantity}.{variant}": (low, high)
+            for quantity, variant, low, high in zip(*columns, strict=False)
+            if low is not None and high is not None
+        }
+
+    @classmethod
     def known_answers(cls) -> list[KnownAnswer]:
         from ._known_accuracy import known_accuracy
 

@@ -18,7 +18,7 @@ from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, Row, 
 from marsbench.leaderboard_text import to_json, to_markdown, to_table
 from marsbench.ranking import IncomparableError, MissingError, interquartile_mean, small_groups
 from marsbench.results import Result
-from marsbench.scores import Direction, Score
+from marsbench.scores import Direction, Outcome, Score
 
 
 @pytest.mark.parametrize("n", [4, 8, 40])
@@ -270,3 +270,117 @@ def test_validity_is_that_of_the_worst_task() -> None:
     assert "validity.rejected is 0.2" in str(row.unranked)
     (row,) = build([good, of_task("sessions", (made(0.08),))]).rows
     assert row.scores["validity.rejected"].value == 0.08
+
+
+# What a floor, a ceiling and a control may not do to a ranking
+
+
+def _control(label: str, level: float) -> Result:
+    return changed(result(label, level=level), "generator", hidden=True)
+
+
+def test_listing_the_controls_changes_nobodys_rank() -> None:
+    """Holm's correction is over the pairs of those that are ranked, whoever is listed beside them."""
+    few = tuple(f"distributions.q{k}" for k in range(3))
+
+    def made(label: str, level: float, spread: float, **changes: Any) -> Result:
+        rng = np.random.default_rng(sum(label.encode()))
+        scores = []
+        for key in few:
+            noise = spread * rng.standard_normal(24)
+            normalised, raw = (tuple((a + b * noise).tolist()) for a, b in ((level, 1.0), (0.4 + 0.5 * level, 0.5)))
+            scores.append(score(key, "distributions", level, normalised_replicates=normalised, replicates=raw))
+        return result(label, scores=tuple(scores), **changes)
+
+    ranked = [made(label, level, 0.004) for label, level in (("a", 0.9), ("b", 0.85), ("c", 0.5))]
+    controls = [changed(made(f"bad-{k}", 0.88 - 0.001 * k, 0.004), "generator", hidden=True) for k in range(9)]
+    alone, beside = build(ranked), build([*ranked, *controls], controls=True)
+
+    def places(board: leaderboard.Leaderboard) -> list[tuple[str, int | None, tuple[str, ...], float | None]]:
+        return [(r.label, r.rank, r.better_than, r.overall) for r in board.rows if not r.control]
+
+    assert places(beside) == places(alone)
+    assert beside.keys == alone.keys
+    assert [r.label for r in beside.rows][:3] == ["a", "bad-0", "bad-1"], "they stand where their overall puts them"
+    assert {(r.rank, r.better_than) for r in beside.rows if r.control} == {(None, ())}
+    assert "control  bad-0" in to_table(beside)
+    assert "0.880" in to_table(beside), "with their overall"
+    assert leaderboard.CONTROLS in beside.notes
+    assert leaderboard.CONTROLS not in alone.notes
+
+
+def test_a_control_does_not_decide_which_scores_rank() -> None:
+    extra = score("facts.only_the_control", "facts", 0.5)
+    control = _control("bad", 0.1)
+    control = replace(control, outcomes={"m": Outcome((*control.scores.values(), extra))})
+    assert "facts.only_the_control" not in build([result("alpha"), control], controls=True).keys
+
+
+def test_controls_alone_are_ranked_among_themselves() -> None:
+    board = build([_control("bad", 0.1), _control("worse", 0.0)], controls=True)
+    assert [row.rank for row in board.rows] == [1, 2]
+
+
+def test_a_floor_with_an_error_of_its_own_is_judged_by_the_paired_gain() -> None:
+    """An accuracy whose interval clears the floor as a point, and whose gain does not."""
+    keys = [f"three_class_accuracy.{q}.one_rollout" for q in ("volatility", "spread", "buy_order_ratio")]
+    scores = tuple(
+        score(
+            key, "prediction", None, value=0.36, floor=0.33, ci_low=0.34, ci_high=0.38, informative=False, reason=None
+        )
+        for key in keys
+    )
+    table = {
+        "quantity": ["volatility", "spread", "buy_order_ratio"],
+        "variant": ["one_rollout"] * 3,
+        "gain_ci_low": [0.01, -0.01, None],
+        "gain_ci_high": [0.05, 0.07, None],
+    }
+    metric = {"label": "three-class-accuracy", "name": "three-class-accuracy", "version": 2, "parameters": {}}
+    facts = tuple(score(f"facts.f{k}", "facts", 0.5) for k in range(3))
+
+    def board(tables: dict[str, dict[str, list[Any]]]) -> Row:
+        made = changed(result("alpha"), "task", metrics=[metric])
+        (row,) = build([replace(made, outcomes={"three-class-accuracy": Outcome((*facts, *scores), tables)})]).rows
+        return row
+
+    assert board({}).above_floor("prediction") == (3, 3)
+    assert board({"accuracy_summary": table}).above_floor("prediction") == (2, 3), "one has no gain on file"
+    table["gain_ci_high"] = [0.05, -0.005, None]
+    assert board({"accuracy_summary": table}).below_floor == (1, 6)
+
+
+def test_what_depends_on_replay_alone_is_a_ceiling_and_credits_nobody() -> None:
+    real, made = (f"lobbench.predictive.{which}_to_real.auc" for which in ("real", "synthetic"))
+    metric = {"label": "lob-bench", "name": "lob-bench", "version": 2, "parameters": {}}
+    facts = tuple(score(f"facts.f{k}", "facts", 0.5) for k in range(3))
+    auc = tuple(
+        score(key, "prediction", None, value=v, floor=0.5, ceiling=None, ci_low=v - 0.01, ci_high=v + 0.01,
+              informative=None, reason=None)
+        for key, v in ((real, 0.7), (made, 0.6))
+    )  # fmt: skip
+    one = replace(changed(result("alpha"), "task", metrics=[metric]), outcomes={"lob-bench": Outcome((*facts, *auc))})
+    board = build([one])
+    (row,) = board.rows
+    assert row.above_floor("prediction") == (1, 1)
+    assert (row.scores[made].ceiling, row.scores[made].value) == (0.7, 0.6)
+    assert (row.scores[real].direction, row.scores[real].floor) == ("none", None)
+    assert f"the ceiling of {made}" in str(row.scores[real].reason)
+    assert f"| {made} | 1 | 0.5 | 0.7 |" in to_markdown(board)
+
+
+@pytest.mark.parametrize("informative", [True, False])
+def test_a_fact_that_whole_sessions_judge_does_not_rank_from_windows(informative: bool) -> None:
+    windows = tuple(score(f"facts.0{k}_f", "facts", 0.9) for k in range(4))
+    normalised = 0.1 if informative else None
+    sessions = tuple(
+        score(f"session_facts.0{k}_f", "facts", normalised, value=0.4, informative=informative, reason=None)
+        for k in range(3)
+    )
+    both = build([of_task("realism", windows), of_task("sessions", sessions)])
+    wanted = {s.key for s in sessions if informative} | {"facts.03_f"}
+    assert set(both.keys) == wanted, "the fourth has no session that judges it"
+    assert any(note.startswith("Judged by whole sessions") and "facts.00_f" in note for note in both.notes)
+    alone = build([of_task("realism", windows)])
+    assert set(alone.keys) == {s.key for s in windows}
+    assert not any(note.startswith("Judged by whole sessions") for note in alone.notes)
