@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
 from marsbench.leaderboard import WITHIN_DAY, Leaderboard
 from marsbench.ranking import GROUPS
 from marsbench.scores import Score
 
+FEW = 5
+"""Up to so many ranking scores are named, with a warning."""
 BELOW = (
     "above, below floor: scores, ranking or not, whose whole interval is better, or worse, than their floor (of the "
     "paired difference where the floor has an error of its own); better than: ranked generators that this one is "
@@ -49,6 +52,16 @@ def _of(count: int, whole: int, word: str = "") -> str:
     return f"{count} of {whole} {word}".rstrip() if whole else "-"
 
 
+def ranked_by(board: Leaderboard) -> str:
+    """One sentence: how many scores rank, and of which groups."""
+    sizes = Counter(board.keys.values())
+    if not sizes:
+        return "No score ranks."
+    parts = ", ".join(f"{sizes[group]} of {group}" for group in board.groups)
+    few = f" So few carry an order badly: {', '.join(board.keys)}." if len(board.keys) <= FEW else ""
+    return f"{len(board.keys)} score{'s rank' if len(board.keys) > 1 else ' ranks'}: {parts}.{few}"
+
+
 def title(board: Leaderboard) -> str:
     """One line that says what was ranked."""
     seeds = f"seed{'s' if len(board.seeds) > 1 else ''} {', '.join(map(str, board.seeds))}"
@@ -63,7 +76,7 @@ def to_table(board: Leaderboard) -> str:
     lines.insert(1, "  ".join("-" * w for w in widths))
     unranked = [f"unranked {row.label}: {row.unranked}" for row in board.rows if row.unranked]
     ruler = "0 = floor, 1 = ceiling; interquartile mean within a group, plain mean over groups; " + BELOW
-    out = [title(board), *lines, ruler, *unranked, *board.notes]
+    out = [title(board), *lines, ranked_by(board), ruler, *unranked, *board.notes]
     return "\n".join(line.rstrip() for line in out)
 
 
@@ -78,7 +91,7 @@ def to_markdown(board: Leaderboard) -> str:
     out += [f"> {note}" for note in board.notes if note == WITHIN_DAY] + [""] * board.single_day
     out += [line(head), line(["--:", "---", *["--:"] * (len(head) - 2)]), *map(line, body), ""]
     out += [f"- **{row.label}** is unranked: {row.unranked}" for row in board.rows if row.unranked]
-    out += ["", "0 is the floor and 1 the ceiling of every score; the interquartile mean within a group, the plain mean over groups; " + BELOW + "."]  # fmt: skip  # noqa: E501
+    out += ["", ranked_by(board), "", "0 is the floor and 1 the ceiling of every score; the interquartile mean within a group, the plain mean over groups; " + BELOW + "."]  # fmt: skip  # noqa: E501
     out += [note for note in board.notes if note != WITHIN_DAY]
     labels = [row.label for row in board.rows]
     out += ["", "## Every score", "", line(["score", "unit", "floor", "ceiling", *labels])]

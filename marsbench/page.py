@@ -14,7 +14,7 @@ import marsbench
 from marsbench import figures
 from marsbench.files import file_safe
 from marsbench.leaderboard import CONTROLS, JOINT, NO_INTERVAL, SHARED, WITHIN_DAY, Leaderboard, Row
-from marsbench.leaderboard_text import all_keys, any_score, number
+from marsbench.leaderboard_text import all_keys, any_score, number, ranked_by
 from marsbench.ranking import GROUPS, counts
 from marsbench.results import Result
 from marsbench.scores import Score
@@ -64,7 +64,8 @@ def to_html(board: Leaderboard, *, cache: Path | None = None, draw: bool = True)
             gallery=gallery,
             provenance=_provenance(board),
             within_day=WITHIN_DAY,
-            beneath=[note for note in board.notes if note in (JOINT, SHARED, NO_INTERVAL, CONTROLS)],
+            beneath=[ranked_by(board)]
+            + [note for note in board.notes if note in (JOINT, SHARED, NO_INTERVAL, CONTROLS)],
             counted=[GROUP_WORDS[g] for g in board.counted],
             floor_at=position(0.0),
             ceiling_at=position(1.0),

@@ -16,6 +16,7 @@ from example_results import changed, failed, not_applicable, result, score
 from marsbench import leaderboard, results
 from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, Row, build, load
 from marsbench.leaderboard_text import to_json, to_markdown, to_table
+from marsbench.page import to_html
 from marsbench.ranking import IncomparableError, MissingError, interquartile_mean, small_groups
 from marsbench.results import Result
 from marsbench.scores import Direction, Outcome, Score
@@ -307,6 +308,15 @@ def test_listing_the_controls_changes_nobodys_rank() -> None:
     assert "0.880" in to_table(beside), "with their overall"
     assert leaderboard.CONTROLS in beside.notes
     assert leaderboard.CONTROLS not in alone.notes
+
+
+def test_the_number_of_ranking_scores_stands_under_every_table() -> None:
+    many, few = build([result("alpha")]), build([result("alpha", scores=(score("facts.a", "facts", 0.5),))])
+    for text in (to_table(many), to_markdown(many), to_html(many, draw=False)):
+        assert "12 scores rank: 4 of facts, 5 of distributions, 3 of prediction." in text
+        assert "So few" not in text
+    for text in (to_table(few), to_markdown(few), to_html(few, draw=False)):
+        assert "1 score ranks: 1 of facts. So few carry an order badly: facts.a." in text
 
 
 def test_a_control_does_not_decide_which_scores_rank() -> None:
