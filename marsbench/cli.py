@@ -13,7 +13,8 @@ from marsbench import __version__
 EPILOG = """\
 exit codes:
   0    everything was done
-  1    something failed: a unit of work, a check, an upload, or the disk is full
+  1    something failed: a unit of work, a check, an upload, a folder without anything to compare (score), or the
+       disk is full; what fails the validity gate is scored all the same (0) and printed as FAIL
   2    wrong usage or input
   130  interrupted (what is finished is saved; the same command goes on)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from marsbench import registry
 from marsbench.experiment import score
+from marsbench.ranking import Verdict
+from marsbench.results import Status
+from marsbench.scores import Outcome
 from marsbench.suite import Entrant
 
 
@@ -20,7 +23,7 @@ class ReadsFolders(Protocol):
         """Whether a folder holds real and generated data in its layout."""
 
     def read_folder(self, folder: Path) -> Any:
-        """The evidence in a folder."""
+        """The evidence in a folder, with ``unusable``: why nothing in it can be compared, or None."""
 
 
 def matching(generators: Sequence[str], tasks: Sequence[str]) -> list[tuple[Entrant, Any]]:
@@ -41,8 +44,38 @@ def matching(generators: Sequence[str], tasks: Sequence[str]) -> list[tuple[Entr
     return found
 
 
-def score_folder(entrant: Entrant, task: Any, seed: int = 0) -> dict[str, Any]:
-    """Scores of one folder, JSON-like: unit, status, notes, scores.
+@dataclass(frozen=True)
+class FolderScores:
+    """What came of one folder."""
+
+    unit: str
+    outcomes: Mapping[str, Outcome]
+    validity: Verdict | None
+    reason: str | None
+    """Why nothing could be scored; None where something was."""
+
+    @property
+    def status(self) -> Status:
+        return "failed" if self.reason else "done"
+
+    @property
+    def notes(self) -> list[str]:
+        return [note for outcome in self.outcomes.values() for note in outcome.notes]
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        return [{"metric": label, **asdict(s)} for label, outcome in self.outcomes.items() for s in outcome.scores]
+
+    def to_dict(self) -> dict[str, Any]:
+        validity = self.validity.to_dict() if self.validity else None
+        return {
+            "unit": self.unit, "status": self.status, "reason": self.reason, "validity": validity, "notes": self.notes,
+            "scores": self.scores,
+        }  # fmt: skip
+
+
+def score_folder(entrant: Entrant, task: Any, seed: int = 0) -> FolderScores:
+    """Scores of one folder; a folder in which nothing can be compared has failed.
 
     Raises
     ------
@@ -51,9 +84,7 @@ def score_folder(entrant: Entrant, task: Any, seed: int = 0) -> dict[str, Any]:
     """
     evidence = task.read_folder(Path(entrant.spec.argument or "").expanduser())
     outcomes = score(evidence, registry.metrics_of(task), seed)
-    return {
-        "unit": f"folder/{task.name}/{entrant.label}/{seed}",
-        "status": "done",
-        "notes": [note for outcome in outcomes.values() for note in outcome.notes],
-        "scores": [{"metric": label, **asdict(s)} for label, outcome in outcomes.items() for s in outcome.scores],
-    }
+    reason = evidence.unusable
+    found = {s.key: s for outcome in outcomes.values() for s in outcome.scores}
+    verdict = Verdict.of(found, *([reason] if reason else []))
+    return FolderScores(f"folder/{task.name}/{entrant.label}/{seed}", outcomes, verdict, reason)

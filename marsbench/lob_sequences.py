@@ -7,20 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
 
 from marsbench.evidence import Evidence
+from marsbench.lob_validity import sequence_scores
 from marsbench.scores import Score
-from marsbench.stats.lob_bench import ADD, EXECUTE, Ints, LobSequence
+from marsbench.stats.lob_bench import Ints, LobSequence
 
 MANY_DAYS = 10
 """From so many days on a day is a unit of inference; with fewer a real sequence with its generated ones is one."""
-
-
-MORE_ROWS = 0.01
-"""A share of faulty rows may exceed replay's by so much."""
-SURE = 0.99
-"""How sure it must be that replay's own share of sequences lies below the limit."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,8 @@ class LobSequences(Evidence):
     """Frozen floor values by score key; empty for folders."""
     notes: tuple[str, ...] = ()
     """What was left out while they were read, and what is short."""
+    simulations: tuple[Score, ...] = ()
+    """Validity of the simulations that the generated rows are taken from; empty for folders."""
 
     @cached_property
     def days(self) -> Ints:
@@ -69,65 +65,17 @@ class LobSequences(Evidence):
         """What a unit is, for the label of intervals."""
         return "days" if self.by_day else "sequences"
 
+    @property
+    def unusable(self) -> str | None:
+        """Why nothing can be compared; None where something can."""
+        sides = {"real": [p.real for p in self.pairs], "generated": [s for p in self.pairs for s in p.generated]}
+        empty = [
+            f"none of the {len(all_)} {side} sequences holds a message"
+            for side, all_ in sides.items()
+            if not any(map(len, all_))
+        ]
+        return "; ".join(empty) or None
+
     def validity(self) -> tuple[Score, ...]:
-        """Shares of faulty rows, and of sequences without a move, among what was generated.
-
-        The limit of a share of rows is replay's and a hundredth; that of a share of sequences, which are few, is the
-        upper end of the one-sided 99% Clopper-Pearson interval of replay's.
-        """
-        generated = [s for p in self.pairs for s in p.generated if len(s)]
-        real = [p.real for p in self.pairs if len(p.real)]
-        scores = []
-        for name, unit, count in _FAULTS:
-            bad, of = (sum(x) for x in zip(*map(count, generated), strict=True)) if generated else (0, 0)
-            own, rows = (sum(x) for x in zip(*map(count, real), strict=True)) if real else (0, 0)
-            limit = _limit(name, own, rows) if rows else None
-            none = None if of else "no generated rows"
-            scores.append(
-                Score(
-                    f"validity.lob_{name}", bad / of if of else None, "validity", "lower", unit=unit, floor=limit, n=of,
-                    clusters=int(self.units.max(initial=-1)) + 1, reason=none,
-                )
-            )  # fmt: skip
-        return tuple(scores)
-
-
-def _limit(name: str, own: int, of: int) -> float:
-    if name != "frozen":
-        return own / of + MORE_ROWS
-    return float(stats.beta.ppf(SURE, own + 1, of - own)) if own < of else 1.0
-
-
-def _crossed(s: LobSequence) -> tuple[int, int]:
-    return int((s.book[:, 0, 0] < s.book[:, 0, 2]).sum()), len(s)
-
-
-def _locked(s: LobSequence) -> tuple[int, int]:
-    return int((s.book[:, 0, 0] == s.book[:, 0, 2]).sum()), len(s)
-
-
-def _one_sided(s: LobSequence) -> tuple[int, int]:
-    return int((~np.isfinite(s.mid)).sum()), len(s)
-
-
-def _time_back(s: LobSequence) -> tuple[int, int]:
-    return int((np.diff(s.time_ns) < 0).sum()), len(s)
-
-
-def _bad_size(s: LobSequence) -> tuple[int, int]:
-    return int((((s.event >= ADD) & (s.event <= EXECUTE)) & (s.size <= 0)).sum()), len(s)
-
-
-def _frozen(s: LobSequence) -> tuple[int, int]:
-    mid = s.mid[np.isfinite(s.mid)]
-    return int(len(mid) < 2 or (mid == mid[0]).all()), 1
-
-
-_FAULTS = (
-    ("crossed", "share of rows", _crossed),
-    ("locked", "share of rows", _locked),
-    ("one_sided", "share of rows", _one_sided),
-    ("time_back", "share of rows", _time_back),
-    ("bad_size", "share of rows", _bad_size),
-    ("frozen", "share of sequences", _frozen),
-)
+        """Faults of the generated rows beside the real ones, and of the whole simulations where they are known."""
+        return (*sequence_scores(self), *self.simulations)

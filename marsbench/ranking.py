@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -244,3 +245,29 @@ def invalid(scores: Mapping[str, Score]) -> list[str]:
             side = "above" if score.direction == "lower" else "below"
             wrong.append(f"{score.key} is {score.value:.3g}, {side} the limit {score.floor:.3g}")
     return wrong
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether simulations pass the gate."""
+
+    passed: bool
+    limits: int
+    """Limits that they were held to."""
+    reasons: tuple[str, ...] = ()
+    """Why not."""
+
+    @classmethod
+    def of(cls, scores: Mapping[str, Score], *more: str) -> Self | None:
+        """From their scores of group ``validity``, and other reasons to fail; None where there are neither."""
+        judged = [s for s in scores.values() if s.group == "validity" and None not in (s.value, s.floor)]
+        reasons = (*more, *invalid(scores))
+        return cls(not reasons, len(judged), reasons) if judged or more else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"verdict": "PASS" if self.passed else "FAIL", "limits": self.limits, "reasons": list(self.reasons)}
+
+    def __str__(self) -> str:
+        if self.passed:
+            return f"validity: PASS ({self.limits} limits)"
+        return "\n".join([f"validity: FAIL ({self.limits} limits)", *(f"  {reason}" for reason in self.reasons)])

@@ -15,6 +15,8 @@ from marsbench import progress, registry
 from marsbench.files import file_safe, write_atomic
 from marsbench.leaderboard import Leaderboard, build, load
 from marsbench.leaderboard import leaderboards as boards_of
+from marsbench.ranking import Verdict
+from marsbench.results import Result
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -116,34 +118,51 @@ def score(options: argparse.Namespace) -> int:
     from marsbench import results, runner
 
     options.generators = [*(options.generators or []), *options.gens] or None
-    if options.generators and options.tasks and not options.datasets and _score_folders(options):
-        return 0
+    if options.generators and options.tasks and not options.datasets:
+        code = _score_folders(options)
+        if code is not None:
+            return code
     report = runner.score(**_plan(options))
     if options.json:
         found = [results.read(path) for path in report.paths]
-        _print_json([{"unit": r.unit, "status": r.status, "scores": r.to_dict()["scores"]} for r in found])
+        _print_json([_scored(r) for r in found])
     else:
         for path in report.done:
             result = results.read(path)
             print(result.unit)
-            rows = [s.to_dict() for s in result.scores.values()]
-            _print_rows([{k: text.number_text(v) for k, v in r.items()} for r in rows], _SCORE_COLUMNS)
+            _print_scores([s.to_dict() for s in result.scores.values()], Verdict.of(result.scores))
         print(report.summary())
     return 1 if report.failed else 0
 
 
-def _score_folders(options: argparse.Namespace) -> bool:
-    """Score folders that bring their own real data; False where these are none."""
+def _scored(result: Result) -> dict[str, Any]:
+    validity = Verdict.of(result.scores)
+    return {
+        "unit": result.unit, "status": result.status, "reason": result.reason,
+        "validity": validity.to_dict() if validity else None, "scores": result.to_dict()["scores"],
+    }  # fmt: skip
+
+
+def _print_scores(rows: Sequence[dict[str, Any]], validity: Verdict | None) -> None:
+    if validity:
+        print(validity)
+    _print_rows([{k: text.number_text(v) for k, v in r.items()} for r in rows], _SCORE_COLUMNS)
+
+
+def _score_folders(options: argparse.Namespace) -> int | None:
+    """Score folders that bring their own real data; None where these are none, 1 where nothing could be compared."""
     from marsbench import folder_scores
 
     found = folder_scores.matching(options.generators, options.tasks)
     made = [folder_scores.score_folder(one, task, seed) for one, task in found for seed in options.seeds or [0]]
-    if options.json and made:
-        _print_json(made)
+    if not made:
+        return None
+    if options.json:
+        _print_json([each.to_dict() for each in made])
     for each in [] if options.json else made:
-        print("\n".join([each["unit"], *each["notes"]]))
-        _print_rows([{k: text.number_text(v) for k, v in r.items()} for r in each["scores"]], _SCORE_COLUMNS)
-    return bool(made)
+        print("\n".join([each.unit, *each.notes]))
+        _print_scores(each.scores, each.validity)
+    return 1 if any(each.reason for each in made) else 0
 
 
 _SCORE_COLUMNS = ("key", "value", "ci_low", "ci_high", "floor", "ceiling", "normalised", "n", "clusters", "reason")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -118,10 +118,30 @@ def _half_comparison(cells: Cells) -> Comparison:
     return compare
 
 
+def left_out(measured: Sequence[Measured]) -> dict[str, list[str]]:
+    """Why quantities take no part in the summary -> their keys: no book that deep, or no real sequence that has one."""
+    out: dict[str, list[str]] = {}
+    for one in measured:
+        if not one.conditional and one.missing.startswith(("no real", "books")):
+            out.setdefault(one.missing, []).append(one.key)
+    return out
+
+
+def left_out_words(measured: Sequence[Measured]) -> str:
+    """One sentence about them; empty where all 21 count."""
+    absent = left_out(measured)
+    if not absent:
+        return ""
+    count, of = (sum(map(len, absent.values())), sum(not one.conditional for one in measured))
+    parts = "; ".join(f"{', '.join(keys)} ({why})" for why, keys in absent.items())
+    return f"over {of - count} of {of} quantities, without {parts}"
+
+
 def summary_scores(measured: Sequence[Measured], data: Grouped) -> list[Score]:
-    """Mean, median and interquartile mean of the 21 unconditional scores."""
+    """Mean, median and interquartile mean of the 21 unconditional scores; the reason says which are left out."""
     scores = []
-    used = [one for one in measured if not one.conditional and not one.missing.startswith(("no real", "books"))]
+    absent = {key for keys in left_out(measured).values() for key in keys}
+    used = [one for one in measured if not one.conditional and one.key not in absent]
     for metric in ("l1", "w1"):
         values = np.array([getattr(one.found, metric) for one in used])
         without = np.array([getattr(one.found, f"{metric}_without") for one in used]).reshape(len(used), data.count)
@@ -130,12 +150,13 @@ def summary_scores(measured: Sequence[Measured], data: Grouped) -> list[Score]:
         for name in SUMMARIES:
             value = summarise(values[None], name)[0] if len(used) and not lacking else np.nan
             spread = summarise(without.T, name) if len(used) else np.full(data.count, np.nan)
-            scores.append(
-                lob_score(
-                    f"lobbench.summary.{metric}.{name}", value, spread, data, group="distributions", n=len(used),
-                    high=1.0 if metric == "l1" else np.inf, missing=missing,
-                )
+            score = lob_score(
+                f"lobbench.summary.{metric}.{name}", value, spread, data, group="distributions", n=len(used),
+                high=1.0 if metric == "l1" else np.inf, missing=missing,
             )  # fmt: skip
+            scores.append(
+                replace(score, reason="; ".join(filter(None, (score.reason, left_out_words(measured)))) or None)
+            )
     return scores
 
 

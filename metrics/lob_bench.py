@@ -14,7 +14,7 @@ from marsbench.scores import Outcome, Score
 
 from ._lob_bench_learned import discriminator_scores, predictive_scores
 from ._lob_bench_response import response_scores
-from ._lob_bench_scores import Measured, distance_scores, divergence, measure_all, summary_scores
+from ._lob_bench_scores import Measured, distance_scores, divergence, left_out_words, measure_all, summary_scores
 from ._lob_bench_units import grouped
 from ._scoring import number
 
@@ -32,7 +32,8 @@ class LobBench(Metric):
         ``lobbench.<quantity>.l1``: half the summed absolute difference of the shares of real and generated
         observations in bins of the pooled sample; ``.w1``: Wasserstein-1 distance of z-scored values. 21 quantities
         and 3 conditional ones (``marsbench.stats.lob_bench``, ``lob_bench_distances``: every rule and deviation).
-        ``lobbench.summary.<l1|w1>.<mean|median|iqm>``: over the 21. ``lobbench.divergence.h<k>``: mean over the
+        ``lobbench.summary.<l1|w1>.<mean|median|iqm>``: over the 21, or those
+        that the real sequences have (the reason names the others). ``lobbench.divergence.h<k>``: mean over the
         quantities of L1 of the 100 generated messages that end with the k-th against all real ones;
         ``.growth`` the last less the first. ``lobbench.response.<event>``: mean over lags of the absolute
         difference of the response functions (``lob_bench_response``). ``lobbench.discriminator.auc``: how well a
@@ -111,7 +112,9 @@ class LobBench(Metric):
             "lob_bench_response": curves,
         }
         within_day = () if evidence.by_day else ("intervals are over sequences: within-day inference only",)
-        return Outcome(tuple(scores), tables, (*evidence.notes, *within_day))
+        fewer = left_out_words(measured)
+        notes = (f"the summary is {fewer}: not comparable with one over all",) if fewer else ()
+        return Outcome(tuple(scores), tables, (*evidence.notes, *notes, *within_day))
 
     @classmethod
     def known_answers(cls) -> list[KnownAnswer]:

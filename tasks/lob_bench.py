@@ -42,7 +42,7 @@ class LobBenchTask(Task):
     """One tick of a folder's prices, in 1e-4 of the currency; data sets of ours know theirs."""
 
     name = "lob-bench"
-    version = 1
+    version = 2
     kinds = frozenset({Kind.SESSION, Kind.TRAJECTORIES})
     evidence = LobSequences
     conditions = ("starting sequence (x_0, ..., x_m)", "matching rules MTCH_R")
@@ -102,4 +102,5 @@ class LobBenchTask(Task):
             name = f"{start.instrument} {start.date} {clock_text(start.clock_ns)}"
             day = f"{start.instrument} {start.date}"
             pairs.append(LobPair(name, day, lobster_sequence(real, messages=self.messages), made))
-        return LobSequences(tuple(pairs), tick=float(price_unit(both.starts[0].rules)), floors=context.floors)
+        tick = float(price_unit(both.starts[0].rules))
+        return LobSequences(tuple(pairs), tick=tick, floors=context.floors, simulations=both.validity())

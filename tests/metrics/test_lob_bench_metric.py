@@ -82,6 +82,21 @@ def test_empty_and_short_sequences_are_scored_for_what_they_have() -> None:
     assert scores["lobbench.ofi.l1"].reason == "no real sequence has one"
     assert scores["lobbench.summary.l1.mean"].n == len(QUANTITIES) - 4
     assert scores["lobbench.divergence.growth"].value is None
+    why = "over 17 of 21 quantities, without ofi, ofi_up, ofi_stay, ofi_down (no real sequence has one)"
+    assert {scores[f"lobbench.summary.{m}.mean"].reason for m in ("l1", "w1")} == {why}
+
+
+def test_a_summary_over_fewer_quantities_says_which_are_left_out() -> None:
+    found = evidence(np.random.default_rng(3), 4, n=130)
+    touch = tuple(replace(p, real=replace(p.real, book=p.real.book[:, :1]), generated=p.generated) for p in found.pairs)
+    outcome = LobBench().evaluate(replace(found, pairs=touch), np.random.default_rng(0))
+    scores = {s.key: s for s in outcome.scores}
+    why = "over 19 of 21 quantities, without ask_volume, bid_volume (books have 1 levels, it needs 10)"
+    assert scores["lobbench.summary.l1.iqm"].reason == why
+    assert f"the summary is {why}: not comparable with one over all" in outcome.notes
+    whole = LobBench().evaluate(found, np.random.default_rng(0))
+    assert not any("summary" in note for note in whole.notes)
+    assert {s.reason for s in whole.scores if s.key.startswith("lobbench.summary")} == {None}
 
 
 def test_a_generator_without_any_event_of_a_kind_is_not_flattered() -> None:
@@ -192,7 +207,9 @@ def test_faults_are_shares_of_generated_rows() -> None:
     valid = {s.key: s.value for s in replace(found, pairs=crossed).validity()}
     assert valid["validity.lob_crossed"] == 1
     assert valid["validity.lob_time_back"] == 0
-    assert {s.value for s in found.validity()} == {0.0}
+    shares = {s.key: s.value for s in found.validity() if s.unit == "share of rows"}
+    assert set(shares.values()) == {0.0}
+    assert len(shares) == 5
 
 
 def test_a_still_sequence_among_few_does_not_bar_a_generator_and_stillness_of_most_does() -> None:
