@@ -70,6 +70,8 @@ def check(
     known, version = _known(subject)
     if processes is not None:
         for name in processes:
+            if not name.strip():
+                raise ValueError(f"{subject}: an empty name of a process; write one, or the first letters of several")
             if not any(k.process.startswith(name) for k in known):
                 raise ValueError(f"{subject}: {registry.nearest(name, [k.process for k in known], what='process')}")
         known = [k for k in known if k.process.startswith(tuple(processes))]

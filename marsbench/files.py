@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def require_writable(folder: str | Path) -> None:
+    """Make a folder if it is not there, and a file in it that is gone again.
+
+    Raises
+    ------
+    OSError
+        If either cannot be done; names the folder.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{folder}: nothing can be written there ({error.strerror or error}); name another folder"
+        ) from error
 
 
 def set_aside(path: Path) -> Path:

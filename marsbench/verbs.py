@@ -12,7 +12,7 @@ from typing import Any
 
 from marsbench import leaderboard_text as text
 from marsbench import progress, registry
-from marsbench.files import file_safe, write_atomic
+from marsbench.files import file_safe, require_writable, write_atomic
 from marsbench.leaderboard import Leaderboard, build, load
 from marsbench.leaderboard import leaderboards as boards_of
 from marsbench.ranking import Verdict
@@ -258,6 +258,8 @@ def check(options: argparse.Namespace) -> int:
     """Draw processes whose answer is known; 1 where a verdict or an interval may not be trusted."""
     from marsbench import check as checking
 
+    if options.output:
+        require_writable(options.output)  # before hours of drawing
     found = checking.check(
         options.metric, seeds=options.seeds, processes=options.process, jobs=options.jobs, command=_command(options)
     )

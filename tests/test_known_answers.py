@@ -176,12 +176,21 @@ def test_what_may_not_be_trusted_fails_the_command(capsys):
     assert not json.loads(capsys.readouterr().out)["trusted"]
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checking, "check", lambda *_, **__: pytest.fail("drew first"))
+    (tmp_path / "file").write_text("")
+    assert cli.main(["check", "intervals", "-o", str(tmp_path / "file")]) == 2
+    assert cli.main(["check", "intervals", "-o", str(tmp_path / "file" / "below")]) == 2
+    assert "nothing can be written there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["memorisation"], "makes no claim whose truth could be known; check one of"),
         (["stylised-facts"], "did you mean 'stylized-facts'"),
         (["intervals", "--process", "meen.40"], "unknown process"),
+        (["intervals", "--process", ""], "an empty name of a process"),
         (["intervals", "--seeds", "0"], "seeds must be 1 or more"),
         (["intervals", "--jobs", "0"], "at least 1 process"),
     ],
