@@ -161,6 +161,29 @@ def test_a_shown_plug_in_exists_or_is_an_example() -> None:
         assert {registry.parse(spec).name for spec in shown if spec != "GEN"} <= known, command
 
 
+def of_results(*verbs: str) -> list[str]:
+    """Command lines of the section on the committed results, by verb."""
+    section = (ROOT / "README.md").read_text().split("<!-- results -->")[1].split("<!-- /results -->")[0]
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)).splitlines()
+    shown = [*lines, *(re.sub(r"\s+", " ", code) for code in re.findall(r"`(marsbench [^`]+)`", section))]
+    return sorted({line for line in shown if line.split(" ")[1] in verbs})
+
+
+def test_the_section_on_results_shows_how_they_are_ranked() -> None:
+    assert any("--controls" in command for command in of_results("leaderboard"))
+    assert of_results("compare")
+
+
+@pytest.mark.parametrize("command", of_results("leaderboard", "compare"))
+def test_a_shown_ranking_runs_on_the_committed_results(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    arguments = shlex.split(command)[1:]
+    assert not {"-o", "--output"} & set(arguments), "a test writes nothing there"
+    assert main(arguments) == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", commands("make"))
 def test_a_shown_make_target_exists(command: str) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
