@@ -43,7 +43,7 @@ def sequence_scores(evidence: LobSequences) -> tuple[Score, ...]:
 
     Shares of rows, ``validity.lob_crossed``, ``.lob_locked``, ``.lob_one_sided`` (of the book after the row),
     ``.lob_time_back``, ``.lob_bad_size`` (of the message, or a negative one in the book).
-    ``.lob_orphan_cancels``: share of cancels that name an order which the sequence has removed already, or a price at
+    ``.lob_orphan_cancels``: share of cancels that name an order which the sequence has added and removed, or a price at
     which the book before shows nothing. ``.lob_walls``: share of sequences that end with a level more than
     ``WALL_TIMES`` as large as the largest that a real one of the instrument ends with. ``.lob_drift``: mean distance
     of the last mid from the first, in ticks. ``.lob_cancel_gap``: absolute difference of the share of cancels from the
@@ -140,16 +140,17 @@ def _orphan_cancels(s: LobSequence) -> tuple[int, int]:
 
 
 def _gone(s: LobSequence) -> NDArray[np.bool_]:
-    """Rows whose order has been removed by earlier rows of the sequence."""
-    out, left = np.zeros(len(s), bool), {}
+    """Rows whose order came in this sequence and has been removed, by size, by the rows before.
+
+    A deletion is not taken as final: our own sequences write partial cancels as deletions.
+    """
+    out = np.zeros(len(s), bool)
+    left: dict[int, int] = {}
     for i, (event, number, size) in enumerate(zip(s.event.tolist(), s.order_id.tolist(), s.size.tolist(), strict=True)):
         if event == ADD:
             left[number] = size
-            continue
-        out[i] = left.get(number, 1) <= 0
-        if event == DELETE:
-            left[number] = 0
-        elif number in left and event in (PARTIAL, EXECUTE):
+        elif number in left and event in (PARTIAL, DELETE, EXECUTE):
+            out[i] = left[number] <= 0
             left[number] -= size
     return out
 

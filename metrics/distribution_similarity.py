@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
-from marsbench.quantities import TABLE_7, Quantity, own_code, resolve
+from marsbench.quantities import TABLE_7, TEN, Quantity, own_code, resolve
 from marsbench.scores import Direction, Outcome, Score
 from marsbench.stats.histogram import Bins
 from marsbench.stats.intervals import Interval
@@ -89,8 +89,8 @@ class DistributionSimilarity(Metric):
     landings = (
         Landing("control-constant", "distribution_similarity.volatility", 0.0, 0.2),
         Landing("control-copy", "distribution_similarity.volatility", -0.3, -0.01, "above_ceiling"),
-        Landing("control-shuffled", "distribution_similarity.volatility", -0.5, -0.08, "above_ceiling"),
-        Landing("reference", "distribution_similarity.volatility", -0.05, 0.1, "above_ceiling"),
+        Landing("control-shuffled", "distribution_similarity.volatility", -0.5, -0.05, "above_ceiling"),
+        *(Landing("reference", f"distribution_similarity.{q.key}", -0.06, 0.06, "above_ceiling") for q in TEN),
     )
 
     def __post_init__(self) -> None:

@@ -98,7 +98,13 @@ class StylizedFacts(Metric):
         # another day has the facts of any day: a copy must not stand out here, that is what memorisation is for
         Landing("control-copy", "facts.02_heavy_tails", -0.1, 0.15, "above_ceiling"),
         Landing("control-shuffled", "facts.07_conditional_heavy_tails", 0.0, np.inf, "above_ceiling"),
+        # volume without its volatility is seen; that |r| no longer clusters or decays is not, in 25 minutes
+        Landing("control-shuffled", "facts.10_volume_volatility_correlation", 0.01, 0.3, "above_ceiling"),
+        Landing("control-shuffled", "facts.06_volatility_clustering", -0.05, 0.05, "above_ceiling"),
+        Landing("control-shuffled", "facts.08_slow_decay_of_absolute_autocorrelation", -0.05, 0.05, "above_ceiling"),
         Landing("reference", "facts.01_absence_of_autocorrelation", -0.1, 0.05, "above_ceiling"),
+        Landing("reference", "facts.02_heavy_tails", -0.1, 0.05, "above_ceiling"),
+        Landing("reference", "facts.06_volatility_clustering", -0.05, 0.03, "above_ceiling"),
     )
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
