@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _check(verbs)
     _list(verbs)
     _data(verbs)
+    _train(verbs)
     _validate(verbs)
     _track(verbs)
     return top
@@ -263,6 +264,18 @@ def _fetch(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argp
     sub.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="default: %(default)s")
     sub.add_argument("--retries", type=int, default=5, metavar="N", help="default: %(default)s")
     return sub
+
+
+def _train(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sub = _add(verbs, "train", "train a generator that is not fitted in passing; goes on where it was interrupted")
+    sub.add_argument("gen", metavar="GEN", help="generator")
+    sub.add_argument("-d", "--dataset", default="reference", metavar="DATASET", help="default: %(default)s")
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: %(default)s)")
+    sub.add_argument("--fresh", action="store_true", help="train anew, whatever is finished or was interrupted")
+    sub.add_argument("--ship", metavar="DIR", help="also write the artifact, its weights as float16, to DIR")
+    sub.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
+    _results(sub)
+    _json(sub)
 
 
 def _validate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -20,11 +20,11 @@ from threadpoolctl import threadpool_limits
 from marsbench import registry, system
 from marsbench.evidence import Ceiling, Evidence, Metric, NotApplicable, Task, TaskContext, TrajectoryPairs
 from marsbench.files import rounded
-from marsbench.fitting import facts, fitted, identity, period_text, training_curves
+from marsbench.fitting import NotTrained, facts, fitted, identity, period_text, training_curves
 from marsbench.results import Result, Status
 from marsbench.rollouts import Mode, Rollouts, Source
 from marsbench.scores import NOT_APPLICABLE, Outcome
-from marsbench.simulation.contracts import ORACLE, Generator, Kind, SessionGenerator, Start
+from marsbench.simulation.contracts import ORACLE, Generator, Kind, SessionGenerator, Start, Trained
 from marsbench.suite import Entrant
 
 if TYPE_CHECKING:
@@ -174,6 +174,10 @@ def evaluate(course: Course, entrant: Entrant, seed: int, bench: Bench) -> Resul
                 status = "not-applicable"
         except NotApplicable as problem:
             status, reason = "not-applicable", str(problem)
+        except NotTrained as problem:
+            named = entrant.named  # who asked for it by name must learn of it
+            status, reason = ("failed" if named else "not-applicable"), str(problem)
+            error = _error(problem) if named else None
         except Exception as problem:  # whatever a plug-in raises is reported; the others go on
             if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
                 raise DiskFull(errno.ENOSPC, f"no space left under {bench.folder}") from problem
@@ -229,7 +233,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
     )
     bench.refreshed.add(key)
     made.artifact, made.training = facts(artifact), training_curves(artifact)
-    if artifact is not None and isinstance(generator, SessionGenerator):
+    if artifact is not None and isinstance(generator, (SessionGenerator, Trained)):
         generator.load(artifact)
     made.cost["fit_s"] = time.perf_counter() - begin
     rollouts = Rollouts(
@@ -260,6 +264,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         "orders": rollouts.orders,
         "simulate_s": rollouts.simulate_s,
         "orders_per_s": rollouts.orders_per_s(),
+        **({"notes": rollouts.notes} if rollouts.notes else {}),
         "reason": None if rollouts.rates else "the trajectories were made elsewhere",
     }
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsbench.files import digest, set_aside
 from marsbench.market.rules import clock, clock_text
-from marsbench.simulation.contracts import Artifact, Budget, Generator, SessionGenerator
+from marsbench.registry import Spec
+from marsbench.simulation.contracts import Artifact, Budget, Generator, SessionGenerator, Trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +29,10 @@ LISTED = 20
 
 class LeakError(ValueError):
     """A generator saw, or would see, a period that it is tested on."""
+
+
+class NotTrained(FileNotFoundError):
+    """There is no artifact of a generator that must be trained first; the message says how."""
 
 
 def period_text(period: Period) -> str:
@@ -84,6 +91,85 @@ def artifact_key(generator: Generator, dataset: Dataset, seed: int) -> str:
     return digest([identity(generator), dataset.content_hash, train, seed])[:32]
 
 
+def training_key(generator: Trained, dataset: Dataset, seed: int) -> str:
+    """Name of the artifact of a trained generator: ``<recipe>-<seed>``, the recipe being all but the seed."""
+    train = [period_text(p) for p in training_periods(generator, dataset)]
+    recipe = [generator.name, generator.version, dict(generator.training_parameters()), dataset.content_hash, train]
+    return f"{digest(recipe)[:32]}-{seed}"
+
+
+def training_command(generator: Generator, dataset: Dataset) -> str:
+    """The command that trains a generator on a data set."""
+    defaults = {name: p.default for name, p in inspect.signature(type(generator)).parameters.items()}
+    given = {k: v for k, v in generator.parameters().items() if k in defaults and v != defaults[k]}
+    return shlex.join(["marsbench", "train", str(Spec(generator.name, given)), "-d", _dataset_text(dataset)])
+
+
+def _dataset_text(dataset: Dataset) -> str:
+    """How a data set is named on the command line: by its name where that opens it, else by its folder."""
+    from marsbench.data.catalogue import open_dataset
+
+    try:
+        same = open_dataset(dataset.name).folder == dataset.folder
+    except (ValueError, OSError):
+        same = False
+    return dataset.name if same else os.path.relpath(dataset.folder)
+
+
+def find_trained(
+    generator: Trained, dataset: Dataset, seed: int, cache: Path, say: Callable[[str], None]
+) -> Artifact | None:
+    """The artifact of a trained generator: of our own or shipped with it, of this training seed or else another.
+
+    What is trained once serves simulations of every seed; which training seed it was stands in the artifact.
+    """
+    wanted = training_key(generator, dataset, seed)
+    recipe = wanted.rpartition("-")[0]
+    candidates: dict[str, Path] = {}
+    for folder in [*_sealed(generator.checkpoints), *_sealed(cache)]:  # our own replaces the shipped one
+        key = _key(folder, say)
+        if key.rpartition("-")[0] == recipe:
+            candidates[key] = folder
+    for key in sorted(candidates, key=lambda k: (k != wanted, int(k.rpartition("-")[2]))):
+        if artifact := _intact(candidates[key], say):
+            return artifact
+    return None
+
+
+def _sealed(parent: Path | None) -> Iterator[Path]:
+    """Folders with an artifact in them, but not those under way."""
+    if parent is not None and parent.is_dir():
+        yield from (f for f in sorted(parent.iterdir()) if f.name[0] != "." and (f / "artifact.json").is_file())
+
+
+def _key(folder: Path, say: Callable[[str], None]) -> str:
+    """The key in an artifact's head; empty for one that was fitted, or whose head is damaged."""
+    try:
+        return str(json.loads((folder / "artifact.json").read_text()).get("key", ""))
+    except ValueError as error:
+        say(f"{folder / 'artifact.json'} is damaged and not used: {error}")
+        return ""
+
+
+def _intact(folder: Path, say: Callable[[str], None]) -> Artifact | None:
+    try:
+        return Artifact.read(folder)
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        say(f"trained artifact is damaged and not used: {error}")
+        return None
+
+
+def _trained(generator: Trained, dataset: Dataset, seed: int, cache: Path, say: Callable[[str], None]) -> Artifact:
+    found = find_trained(generator, dataset, seed, cache, say)
+    if found is None:
+        raise NotTrained(
+            f"generator {generator.name!r} has not been trained on data set {dataset.name!r}; train it (this can take "
+            f"hours): {training_command(generator, dataset)}"
+        )
+    check_no_overlap(found.trained_on, dataset.split("test"), who=f"generator {generator.name!r}")
+    return found
+
+
 def fitted(
     generator: Generator,
     dataset: Dataset,
@@ -95,6 +181,8 @@ def fitted(
     say: Callable[[str], None],
 ) -> Artifact | None:
     """The artifact of a generator on a data set, fitted on its training periods unless it is stored.
+
+    One that must be trained (``Trained``) is only looked up.
 
     Parameters
     ----------
@@ -116,7 +204,11 @@ def fitted(
         If what it was trained on overlaps a test period.
     FileNotFoundError
         If ``stored`` and there is no stored artifact.
+    NotTrained
+        If it must be trained first.
     """
+    if isinstance(generator, Trained):
+        return _trained(generator, dataset, seed, cache, say)
     if not generator.fits or not isinstance(generator, SessionGenerator):
         return None
     test = dataset.split("test")

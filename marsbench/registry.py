@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, Literal, cast
 
 from marsbench.evidence import Metric, Task
-from marsbench.simulation.contracts import Generator
+from marsbench.simulation.contracts import Generator, Trained
 
 PluginKind = Literal["generators", "metrics", "tasks"]
 
@@ -291,6 +291,7 @@ def describe(kind: PluginKind) -> list[dict[str, Any]]:
         row = {"name": entry.name, "version": cls.version, "summary": cls.summary, "origin": entry.origin}
         if kind == "generators":
             row |= {"kind": str(cls.kind), "reacts": cls.reacts, "hidden": cls.hidden, "source": cls.source}
+            row |= {"by_default": cls.by_default, "trained": issubclass(cls, Trained)}
         elif kind == "metrics":
             row |= {"evidence": cls.evidence.__name__}
         else:

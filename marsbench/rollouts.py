@@ -65,6 +65,8 @@ class Rollouts:
     orders: int | None = 0
     """Messages in all trajectories; None where book snapshots are all there is."""
     simulate_s: float = 0.0
+    notes: dict[str, float] = field(default_factory=dict)
+    """What sessions said about themselves, the mean over all orders."""
     worker_cpu_s: float = 0.0
     """CPU time of worker processes for chunks that were simulated now."""
     simulated: set[str] = field(default_factory=set)
@@ -210,7 +212,9 @@ class Rollouts:
     def _account(self, chunk: Sequence[Trajectory]) -> None:
         orders = sum(len(t.orders) for t in chunk)
         seconds = float(chunk[0].labels.get("chunk_wall_s", 0.0)) if chunk else 0.0
-        self.orders = (self.orders or 0) + orders
+        before, self.orders = self.orders or 0, (self.orders or 0) + orders
+        for name, value in (chunk[0].labels.get("notes", {}) if chunk else {}).items():
+            self.notes[name] = (self.notes.get(name, 0.0) * before + value * orders) / max(self.orders, 1)
         self.simulate_s += seconds
         if seconds > 0:
             self.rates.append(orders / seconds)

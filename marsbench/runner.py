@@ -16,10 +16,10 @@ from typing import Any, Literal
 from marsbench import progress, registry, results
 from marsbench.experiment import Bench, Course, DiskFull, evaluate, make, prepare
 from marsbench.files import rounded
-from marsbench.fitting import fitted, identity
+from marsbench.fitting import find_trained, fitted, identity
 from marsbench.floors import with_floors
 from marsbench.results import Result, ResultError, unit_name
-from marsbench.simulation.contracts import Generator, SessionGenerator, TrajectoryGenerator
+from marsbench.simulation.contracts import Generator, SessionGenerator, Trained, TrajectoryGenerator
 from marsbench.suite import DEFAULT_DATASET, DEFAULT_TASK, Entrant, Suite, visible
 
 Overwrite = Literal["missing", "always", "never"]
@@ -297,9 +297,22 @@ def _stored(unit: _Unit, bench: Bench, overwrite: Overwrite) -> Result | None:
     if overwrite == "never":
         return result
     changed = _changes(result, unit)
+    changed += _trained_since(result, unit, bench)
     if changed:
         bench.say(f"{unit.name}: the result is of another {', '.join(changed)}; run again")
     return None if changed or result.status == "failed" else result
+
+
+def _trained_since(result: Result, unit: _Unit, bench: Bench) -> list[str]:
+    """Whether a trained generator has other weights now; a result whose weights are gone stays."""
+    generator = make(unit.entrant)
+    if not isinstance(generator, Trained) or generator.kind not in unit.course.task.kinds:
+        return []
+    found = find_trained(generator, unit.course.dataset, unit.seed, bench.artifacts, bench.say)
+    if found is None:
+        return ["training"] if unit.entrant.named and result.status == "not-applicable" else []
+    before = result.artifact["content_hash"] if result.artifact else None
+    return ["training"] if found.content_hash != before else []
 
 
 def _changes(result: Result, unit: _Unit) -> list[str]:

@@ -25,6 +25,8 @@ class Entrant:
     label: str
     instance: Generator | None = field(default=None, compare=False, repr=False)
     """A generator made in Python that is not registered; None for one that is found by name."""
+    named: bool = field(default=True, compare=False)
+    """Whether somebody asked for it; False where a run takes every generator that there is."""
 
     @classmethod
     def of(cls, value: str | Generator | Mapping[str, Any]) -> Self:
@@ -130,7 +132,8 @@ def read(path: str | Path) -> Suite:
 
 
 def visible(kinds: Iterable[Kind]) -> tuple[Entrant, ...]:
-    """Every registered generator of these kinds that is not hidden and needs no argument."""
+    """Every registered generator of these kinds that is not hidden, needs no argument, and takes part by default."""
     wanted = {str(k) for k in kinds} - {str(Kind.TRAJECTORIES)}  # files need a folder, nobody can guess it
     rows: Sequence[dict[str, Any]] = describe("generators")
-    return tuple(Entrant.of(r["name"]) for r in rows if not r["hidden"] and r["kind"] in wanted)
+    chosen = (r["name"] for r in rows if r["by_default"] and not r["hidden"] and r["kind"] in wanted)
+    return tuple(replace(Entrant.of(name), named=False) for name in chosen)

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from marsbench import figures, results
-from marsbench.files import pretty
+from marsbench.files import exclusive, pretty
 from marsbench.results import Result
 
 EXPERIMENT = "marsbench"
@@ -165,10 +165,10 @@ def _ms(moment: str) -> int:
     return int(datetime.fromisoformat(moment).timestamp() * 1000)
 
 
-def _flat(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def flat(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     if isinstance(values, dict):
         for key, value in values.items():
-            yield from _flat(value, f"{prefix}.{key}")
+            yield from flat(value, f"{prefix}.{key}")
     elif isinstance(values, list):
         yield prefix, json.dumps(values)
     else:
@@ -179,7 +179,7 @@ def _params(result: Result) -> dict[str, str]:
     """Everything that was set, as text."""
     whole = result.to_dict()
     parts = ("generator", "task", "dataset", "seed", "limit", "artifact", "floors", "command", "environment", "reason")
-    rows = (row for part in parts for row in _flat(whole[part], part))
+    rows = (row for part in parts for row in flat(whole[part], part))
     return {key: str(value)[:6000] for key, value in rows if value is not None and value != ""}
 
 
@@ -194,6 +194,8 @@ def _metrics(result: Result) -> Iterator[tuple[str, float, int, int]]:
     for key, value in whole["cost"].items():
         if isinstance(value, (int, float)):
             yield f"cost.{key}", value, when, 0
+    for key, value in whole["cost"].get("notes", {}).items():
+        yield f"notes.{key}", value, when, 0
     for curve, points in whole["training"].items():
         for step, value in zip(points["step"], points["value"], strict=True):
             yield f"training.{curve}", value, when, int(step)
@@ -210,27 +212,16 @@ def _system_metrics(samples: dict[str, Any] | None) -> Iterator[tuple[str, float
         yield "system/process_memory_usage_megabytes", samples["memory_bytes"][step] / 1e6, when, step
 
 
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the results folder's tracking lock.
+def only_writer(folder: Path) -> AbstractContextManager[None]:
+    """Hold the results folder's tracking lock; without such locks the tags still prevent doubles.
 
     Raises
     ------
-    RuntimeError
-        If another process is uploading.
+    Busy
+        On entering, if another process is uploading.
     """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system; the tags still prevent doubles
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "track.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RuntimeError("another process is writing to MLflow; run `marsbench track` when it is done") from error
-        yield
+    refusal = "another process is writing to MLflow; run `marsbench track` when it is done"
+    return exclusive(folder / "track.lock", refusal)
 
 
 def track(folder: str | Path, paths: Iterable[Path] | None = None) -> TrackReport:
@@ -247,16 +238,16 @@ def track(folder: str | Path, paths: Iterable[Path] | None = None) -> TrackRepor
         try:
             store = Store(folder)
         except Exception as error:
-            raise RuntimeError(f"MLflow store {report.uri} cannot be used: {_first_line(error)}") from error
+            raise RuntimeError(f"MLflow store {report.uri} cannot be used: {first_line(error)}") from error
         for path in results.paths(folder) if paths is None else paths:
             try:
                 (report.uploaded if store.upload(path) else report.present).append(path)
             except Exception as error:  # noqa: BLE001 - the store and the figures may raise anything; each is reported
-                report.failed[path] = _first_line(error)
+                report.failed[path] = first_line(error)
     return report
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
 
 
@@ -297,6 +288,6 @@ class Tracker:
                     store.upload(path)
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the results are safe
             self._say(
-                f"MLflow: logging to {tracking_uri(self._folder)} stopped ({_first_line(error)}). Results are saved; "
+                f"MLflow: logging to {tracking_uri(self._folder)} stopped ({first_line(error)}). Results are saved; "
                 "`marsbench track` uploads them later"
             )

@@ -468,6 +468,29 @@ def _fact(value: Any) -> str:
     return _word(list(value) if isinstance(value, tuple) else value)
 
 
+def train(options: argparse.Namespace) -> int:
+    """Train a generator, and say where its artifact is."""
+    from marsbench.train import is_main, leave_others
+    from marsbench.train import train as trained
+
+    report = trained(
+        options.gen,
+        options.dataset,
+        seed=options.seed,
+        results=options.results,
+        fresh=options.fresh,
+        ship=options.ship,
+        track=options.track,
+        command=_command(options),
+    )
+    if options.json and is_main():
+        _print_json(report.to_dict())
+    elif is_main():
+        print(f"{report.generator} on {report.dataset}, seed {report.seed}: {report.artifact.folder}")
+    leave_others()
+    return 0
+
+
 def validate(options: argparse.Namespace) -> int:
     """Hold generators to the contract of sessions; of simulations made elsewhere, say what they hold."""
     from marsbench.runner import validate as check

@@ -156,37 +156,49 @@ def level_at_volume(
 
 
 @kernel
-def nearest_owned(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, reach, owner, out):
-    """Level nearest to ``prices[k]`` on ``sides[k]`` where ``owner`` has volume, within ``reach`` ticks.
+def nearest_owned(
+    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, low, high, owner, out
+):  # fmt: skip
+    """Level nearest to ``prices[k]`` on ``sides[k]`` where ``owner`` has volume, at ``low[k]`` .. ``high[k]``.
 
-    ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there;
-    of two equally near levels the one nearer to the touch.
+    ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there, ``out[k, 2]``
+    all of the owner's volume there; of two equally near levels the one nearer to the touch.
     """
     for k in range(len(rows)):
         b, side = rows[k], sides[k]
         base = (b * 2 + side) * cap_levels
         n = head[b, N_ASK + side]
         key = np.int64(prices[k]) if side == BID else -np.int64(prices[k])
+        least, most = (low[k], high[k]) if side == BID else (-high[k], -low[k])
         out[k, 0] = NO_PRICE
         out[k, 1] = 0
+        out[k, 2] = 0
         better = position(keys, base, n, key)
         worse = better - 1
-        while better < n or worse >= 0:
+        while True:
+            if better < n and keys[base + better] > most:
+                better = n
+            if worse >= 0 and keys[base + worse] < least:
+                worse = -1
+            if better >= n and worse < 0:
+                break
             up = np.int64(keys[base + better]) - key if better < n else np.int64(1) << 40
             down = key - np.int64(keys[base + worse]) if worse >= 0 else np.int64(1) << 40
-            if min(up, down) > reach[k]:
-                break
             if up <= down:
                 at = better
                 better += 1
             else:
                 at = worse
                 worse -= 1
-            node = np.int64(levels[b * cap_levels + slots[base + at]].last)
+            price = np.int64(keys[base + at])
+            if price < least or price > most:
+                continue
+            level = b * cap_levels + slots[base + at]
+            node = np.int64(levels[level].last)
             while node >= 0 and nodes[b * cap_nodes + node].owner != owner:
                 node = np.int64(nodes[b * cap_nodes + node].prev)
             if node >= 0:
-                price = np.int64(keys[base + at])
                 out[k, 0] = price if side == BID else -price
                 out[k, 1] = nodes[b * cap_nodes + node].size
+                out[k, 2] = _owned(nodes, levels, level, b * cap_nodes, owner)
                 break

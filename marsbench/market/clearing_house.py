@@ -133,19 +133,21 @@ class BookView:
         )  # fmt: skip
         return out[:, 0], out[:, 1]
 
-    def nearest_owned(self, sides: Ints, prices_ticks: Ints, reach_ticks: Ints, *, owner: int = 0) -> tuple[Ints, Ints]:
-        """Level nearest to a price where ``owner`` has volume: (price ``[k]``, its newest order's size ``[k]``).
+    def nearest_owned(
+        self, sides: Ints, prices_ticks: Ints, low_ticks: Ints, high_ticks: Ints, *, owner: int = 0
+    ) -> tuple[Ints, Ints, Ints]:
+        """Level nearest to a price where ``owner`` has volume: price, its newest order's size, its volume there.
 
-        ``NO_PRICE`` and 0 where there is none within ``reach_ticks``.
+        Only levels at ``low_ticks`` .. ``high_ticks`` are looked at; all ``[k]``. ``NO_PRICE``, 0 and 0 where there
+        is none.
         """
-        out = np.zeros((len(self.rows), 2), np.int64)
+        out = np.zeros((len(self.rows), 3), np.int64)
         house = self._house
         views.nearest_owned(
             house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
-            self.rows, np.asarray(sides, np.int64), np.asarray(prices_ticks, np.int64),
-            np.asarray(reach_ticks, np.int64), owner, out,
+            self.rows, *(np.asarray(x, np.int64) for x in (sides, prices_ticks, low_ticks, high_ticks)), owner, out,
         )  # fmt: skip
-        return out[:, 0], out[:, 1]
+        return out[:, 0], out[:, 1], out[:, 2]
 
 
 class ClearingHouse:

@@ -12,8 +12,8 @@ import json
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +27,7 @@ from marsbench.market.rules import MatchingRules, clock_text
 from marsbench.market.trajectory import BookState, Trajectory
 
 if TYPE_CHECKING:
+    from marsbench.data.catalogue import Dataset
     from marsbench.market.clearing_house import BookView, Events
 
 NEVER = int(np.iinfo(np.int64).max)
@@ -119,6 +120,10 @@ class Session(ABC):
         Returns the rows whose pending proposal is withdrawn; they are asked to propose again.
         """
 
+    def notes(self) -> Mapping[str, float]:
+        """What the session says about itself when it is over, per order or as shares: goes into the result."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -132,18 +137,58 @@ class Artifact:
     trained_on: tuple[str, ...]
     """Each period that was seen, as ``instrument date HH:MM:SS-HH:MM:SS``."""
     data_hash: str
+    dataset_hash: str = ""
+    """``Dataset.content_hash`` of the whole data set, where that is known."""
+    key: str = ""
+    """Of a trained generator: what it was trained as (``marsbench.fitting.training_key``)."""
 
     @classmethod
-    def write(cls, folder: Path, *, generator: str, version: int, seed: int, data: Sequence[Trajectory]) -> Artifact:
-        """Seal a folder that holds the fitted files: hash them and write ``artifact.json`` beside them."""
-        periods = tuple(f"{t.instrument} {t.date} {clock_text(t.start_ns)}-{clock_text(t.end_ns)}" for t in data)
-        data_hash = hashlib.sha256("".join(t.content_hash() for t in data).encode()).hexdigest()
-        head = {"generator": generator, "version": version, "seed": seed, "trained_on": periods, "data_hash": data_hash}
-        artifact = cls(Path(folder), cls._hash(Path(folder)), generator, version, seed, periods, data_hash)
-        temporary = Path(folder) / f".artifact.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps({**head, "content_hash": artifact.content_hash}, indent=1))
-        os.replace(temporary, Path(folder) / "artifact.json")
+    def write(
+        cls,
+        folder: Path,
+        *,
+        generator: str,
+        version: int,
+        seed: int,
+        data: Iterable[Trajectory],
+        dataset_hash: str = "",
+        key: str = "",
+    ) -> Artifact:
+        """Seal a folder that holds the fitted files: hash them and write ``artifact.json`` beside them.
+
+        ``data`` is gone through once, so that it may be read period by period.
+        """
+        periods, digest = [], hashlib.sha256()
+        for t in data:
+            periods.append(f"{t.instrument} {t.date} {clock_text(t.start_ns)}-{clock_text(t.end_ns)}")
+            digest.update(t.content_hash().encode())
+        folder = Path(folder)
+        artifact = cls(
+            folder=folder,
+            content_hash=cls._hash(folder),
+            generator=generator,
+            version=version,
+            seed=seed,
+            trained_on=tuple(periods),
+            data_hash=digest.hexdigest(),
+            dataset_hash=dataset_hash,
+            key=key,
+        )
+        artifact.seal()
         return artifact
+
+    def seal(self) -> None:
+        """Write ``artifact.json``; fields that are not known are left out."""
+        head = {name: value for name, value in vars(self).items() if name != "folder" and value != ""}
+        temporary = self.folder / f".artifact.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(head, indent=1))
+        os.replace(temporary, self.folder / "artifact.json")
+
+    def resealed(self, folder: Path) -> Artifact:
+        """The same facts, sealed over the files that now lie in another folder."""
+        copy = replace(self, folder=folder, content_hash=self._hash(folder))
+        copy.seal()
+        return copy
 
     @classmethod
     def read(cls, folder: str | Path) -> Artifact:
@@ -171,6 +216,8 @@ class Artifact:
             seed=head["seed"],
             trained_on=tuple(head["trained_on"]),
             data_hash=head["data_hash"],
+            dataset_hash=head.get("dataset_hash", ""),
+            key=head.get("key", ""),
         )
 
     @staticmethod
@@ -201,6 +248,8 @@ class Generator(ABC):
     """Whether its flow depends on what agents do to the book."""
     hidden: ClassVar[bool] = False
     """Controls: left out of the leaderboard unless asked for."""
+    by_default: ClassVar[bool] = True
+    """Whether a run that names no generators takes it; False for further sizes of the same model."""
     fits: ClassVar[bool] = True
     """Whether it has anything to learn from training data."""
     training_days: ClassVar[int | None] = None
@@ -230,6 +279,60 @@ class SessionGenerator(Generator):
     @abstractmethod
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         """Begin ``len(starts) * rollouts`` rows. ``key`` seeds all randomness, see ``randomness``."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where and how a generator is trained."""
+
+    scratch: Path
+    """Folder of this training alone that survives interruptions; goes when the artifact is finished."""
+    cache: Path
+    """Folder that all trainings share, for what others can use too (token files, named by content)."""
+    key: str
+    """What is trained, for ``Artifact.write``."""
+    command: str
+    """The command under way, for the model card."""
+    say: Callable[[str], None]
+    on_point: Callable[[int, Mapping[str, float]], None]
+    """To be called with a step and the values of the curves there."""
+    artifact_of: Callable[[Generator], Artifact | None]
+    """The finished artifact of any trained generator on the same data set, of our own or shipped; None if none is."""
+
+
+class Trained(Generator):
+    """A generator that ``marsbench train`` trains: never fitted in passing, because that takes hours.
+
+    Among the bases it stands first, ``class Model(Trained, SessionGenerator)``.
+    """
+
+    checkpoints: ClassVar[Path | None] = None
+    """Folder of a package with one sealed artifact per subfolder: those that are shipped with it."""
+
+    def training_parameters(self) -> Mapping[str, Any]:
+        """Those of ``parameters()`` that change the trained weights (part of the key of the artifact)."""
+        return self.parameters()
+
+    @abstractmethod
+    def train(self, dataset: Dataset, folder: Path, *, seed: int, work: Work) -> Artifact:
+        """Learn from the training periods and choose on the validation periods; seal ``folder``.
+
+        The seal is ``Artifact.write(..., dataset_hash=dataset.content_hash, key=work.key)``.
+        """
+
+    @abstractmethod
+    def load(self, artifact: Artifact) -> None:
+        """Make ready for use."""
+
+    def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
+        """Refuse.
+
+        Raises
+        ------
+        TypeError
+            Always: it is trained, not fitted.
+        """
+        raise TypeError(f"generator {self.name!r} is not fitted in passing; train it: marsbench train {self.name}")
 
 
 class TrajectoryGenerator(Generator):

@@ -227,6 +227,8 @@ def simulate(
 ) -> list[list[Trajectory]]:
     """Roll a generator forward from each start; returns trajectories ``[len(starts)][rollouts]``.
 
+    What the session has to say about itself stands in the first one's labels under ``notes``.
+
     Parameters
     ----------
     horizon_ns
@@ -246,4 +248,7 @@ def simulate(
     """
     rollout = _Rollout(generator, starts, rollouts, horizon_ns, key, agents, control)
     rollout.run(progress)
-    return rollout.trajectories({"generator": generator.name, "key": key})
+    rows = rollout.trajectories({"generator": generator.name, "key": key})
+    if notes := rollout.session.notes():
+        rows[0][0] = rows[0][0].with_labels(notes=dict(notes))
+    return rows

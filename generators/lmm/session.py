@@ -1,0 +1,545 @@
+"""Rollouts of an order model: many rows at once, each with its own book, memory and context.
+
+A row's next order is proposed when the one before has been seen: its interval is drawn then. What it is, is drawn
+when it is due, on the book as it then stands. Agents' orders enter the context like the market's; they leave the time
+of a pending order as it is (time is counted between the market's own orders, and what lately happened counts only
+these), and change what it will be.
+
+Cancels: a slot of prices is drawn among those where the market has volume, a price from the slot's training values,
+and the market-owned level nearest to it within the slot gives up so many shares, newest order first.
+
+Beyond its context a row forgets its oldest order with each new one: keys and values stay as they were computed, so
+that a kept order still carries what it once read in those that are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from marsbench.learning.bins import Bins
+from marsbench.learning.order_stream import (
+    OrderStream,
+    best_quotes,
+    describe_rows,
+    new_memory,
+    order_stream,
+    quotes_or,
+    remember_rows,
+    session_ns,
+    tempo_rows,
+    WIDTH,
+)
+from marsbench.learning.vocabulary import BEAT, CROSSES, START, TAKES, Vocabulary
+from marsbench.market.clearing_house import BookView, Events
+from marsbench.market.orders import MARKET, NO_PRICE, ORDER, Flag, Kind, Reason
+from marsbench.market.rules import MatchingRules
+from marsbench.simulation.contracts import RowOrders, Rows, Session, Start
+from marsbench.simulation.randomness import Streams
+
+from .llama import Ring
+from .order_model import OrderModel
+from .sampling import Sampling, allowed, pick
+from .tokeniser import Tokeniser
+
+Ints = NDArray[np.int64]
+INTERVAL, MARK = 1, 2
+"""Purposes of the random numbers."""
+_FAR = np.int64(1) << 40
+
+
+@dataclass
+class Report:
+    """What constraints did to the model's draws, summed over all orders of a session."""
+
+    orders: int = 0
+    cancels: int = 0
+    masked_type: float = 0.0
+    """Probability of order types that were impossible."""
+    masked_price: float = 0.0
+    """Probability of price slots that were impossible, given the type."""
+    snapped: int = 0
+    """Cancels whose level was not at the price that was drawn."""
+    snap_ticks: float = 0.0
+    """By so many ticks altogether."""
+    capped: int = 0
+    """Cancels that asked for more than the market had there."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Means per order, or per cancel."""
+        orders, cancels = max(self.orders, 1), max(self.cancels, 1)
+        return {
+            "cancel_share": self.cancels / orders,
+            "masked_type_mass": self.masked_type / orders,
+            "masked_price_mass": self.masked_price / orders,
+            "snapped_share_of_cancels": self.snapped / cancels,
+            "mean_snap_ticks": self.snap_ticks / cancels,
+            "capped_share_of_cancels": self.capped / cancels,
+        }
+
+
+class Slots:
+    """The bins of all groups as arrays ``[G, ...]`` in which rows of different groups are looked up together."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        bins = [vocabulary.bins[name] for name in vocabulary.names]
+        self.prices = vocabulary.prices
+        self.new_price = _Stack([b.new_price for b in bins], 32)
+        self.cancel_price = _Stack([b.cancel_price for b in bins], 32)
+        self.new_volume = _Stack([b.new_volume for b in bins], 32)
+        self.cancel_volume = _Stack([b.cancel_volume for b in bins], 32)
+        self.interval = _Stack([b.interval for b in bins], 16)
+
+
+class _Stack:
+    """Bins of several groups, padded to ``n`` slots."""
+
+    def __init__(self, bins: Sequence[Bins], n: int) -> None:
+        longest = max(b.table[0].shape[1] for b in bins)
+        self.values = np.zeros((len(bins), n, longest), np.int64)
+        self.cumulative = np.ones((len(bins), n, longest))
+        self.used = np.zeros((len(bins), n), bool)
+        self.upper = np.full((len(bins), n), _FAR)
+        for g, own in enumerate(bins):
+            values, cumulative = own.table
+            k = values.shape[1]
+            self.values[g, : len(own)] = np.pad(values, ((0, 0), (0, longest - k)), mode="edge")
+            self.cumulative[g, : len(own), :k] = cumulative
+            self.used[g, : len(own)] = True
+            self.upper[g, : len(own) - 1] = own.upper[:-1]
+
+    def draw(self, group: Ints, slot: Ints, uniforms: NDArray[np.float64]) -> Ints:
+        """A value of each slot."""
+        at = (self.cumulative[group, slot] <= uniforms[:, None]).sum(axis=1)
+        return self.values[group, slot, np.minimum(at, self.values.shape[2] - 1)]
+
+    def draw_between(
+        self, group: Ints, slot: Ints, low: Ints, high: Ints, uniforms: NDArray[np.float64]
+    ) -> Ints:
+        """A value of each slot above ``low`` and up to ``high``; where there is none, the nearest bound's."""
+        values, cumulative = self.values[group, slot], self.cumulative[group, slot]
+        mass = np.diff(cumulative, axis=1, prepend=0.0) * ((values > low[:, None]) & (values <= high[:, None]))
+        found = values[np.arange(len(slot)), pick(mass, uniforms)]
+        return np.where(mass.sum(axis=1) > 0, found, np.clip(found, low + 1, high))
+
+    def beyond(self, group: Ints, low: Ints) -> NDArray[np.float64]:
+        """Share of each slot's values above ``low``, ``[k, n]``."""
+        mass = np.diff(self.cumulative[group], axis=2, prepend=0.0)
+        return np.where(self.values[group] > low[:, None, None], mass, 0.0).sum(axis=2)
+
+
+@dataclass
+class _Waiting:
+    """Orders that have been observed and not yet been read, at most one for each row."""
+
+    rows: Rows
+    orders: NDArray[np.void]
+    side: Ints
+    price_ticks: Ints
+    traded: Ints
+
+
+@dataclass
+class _Resting:
+    """Where agents' orders rest, for cancels by id."""
+
+    at: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+
+
+class OrderModelSession(Session):
+    """See the module."""
+
+    def __init__(
+        self,
+        model: OrderModel,
+        tokeniser: Tokeniser,
+        starts: Sequence[Start],
+        rollouts: int,
+        streams: Streams,
+        *,
+        context: int,
+        sampling: Sampling,
+    ) -> None:
+        self.model, self.tokeniser, self.sampling = model, tokeniser, sampling
+        self.slots = Slots(tokeniser.vocabulary)
+        self.streams, self.rules = streams, starts[0].rules
+        self.device = next(model.parameters()).device
+        self.lot = float(self.rules.lot_shares)
+        self.opening_ns, self.closing_ns = map(float, session_ns(self.rules))
+        rows = len(starts) * rollouts
+        self.group = np.repeat([tokeniser.vocabulary.number(s.instrument) for s in starts], rollouts).astype(np.int64)
+        begun = [self._begin(start, context) for start in starts]
+        self.ring = Ring.joined([b.ring for b in begun]).spread(rollouts)
+        self.hidden = torch.cat([b.hidden for b in begun]).repeat_interleave(rollouts, 0)
+        self.memory = np.repeat(np.stack([b.memory for b in begun]), rollouts, axis=0)
+        self.last_ns = np.repeat(np.array([b.last_ns for b in begun], np.int64), rollouts)
+        """Time of trading of the market's last order."""
+        self.features = np.zeros((rows, tokeniser.layout.width), tokeniser.layout.dtype)
+        self.quotes = np.zeros((rows, 2), np.int64)
+        self.context = self.hidden.clone()
+        self.table: torch.Tensor | None = None
+        if model.lm_head is not None:
+            self.table = torch.zeros((rows, 3, 32, 32), device=self.device)
+        self.index = np.full(rows, -1, np.int64)
+        self.fresh = np.ones(rows, bool)
+        self.due = np.zeros(rows, np.int64)
+        self.slot = np.zeros(rows, np.int64)
+        self.waiting: list[_Waiting] = []
+        self.resting = _Resting()
+        self.report = Report()
+
+    def notes(self) -> dict[str, float]:
+        """Masked mass, snap distance, cancel share."""
+        return self.report.to_dict()
+
+    @torch.inference_mode()
+    def _begin(self, start: Start, context: int) -> _Begun:
+        """Read the starting sequence once."""
+        stream = order_stream(start.history)
+        _, group, tokens, features = self.tokeniser.content(start.name, stream)
+        if self.model.after and len(tokens) == 0:
+            raise ValueError(f"start {start.name}: this model needs at least one order before it; start later")
+        first = np.array([[START, 0, 0, 0]], np.uint8)
+        tokens = np.concatenate([first, tokens])[-context:] if len(tokens) < context else tokens[-context:]
+        beside = np.concatenate([features[:1], features[:-1]])
+        beside = (features if self.model.after else beside)[-len(tokens) :]
+        ring = Ring(self.model.config.shape, 1, context, like=self.model.order.kind.weight)
+        x = self._embed(tokens.astype(np.int64), beside, np.full(len(tokens), group))
+        hidden = self.model.decoder(x[None], ring=ring)[:, -1]
+        return _Begun(ring, hidden, stream.memory, _last_ns(stream, start))
+
+    def _embed(self, tokens: Ints, features: NDArray[Any], group: Ints) -> torch.Tensor:
+        x: torch.Tensor = self.model.embed(*(torch.as_tensor(v, device=self.device) for v in (tokens, features, group)))
+        return x
+
+    # --- when ---------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def propose(self, rows: Rows, book: BookView) -> Ints:
+        ten = book.ten
+        quotes = quotes_or(best_quotes(ten), book.last_trade_ticks)
+        read = self._remember(rows, quotes)
+        states = np.empty((len(rows), WIDTH), np.float32)
+        describe_rows(
+            self.memory, rows, ten.price_ticks, ten.size_shares, self.lot, self.opening_ns, self.closing_ns, states
+        )
+        features = self.tokeniser.layout.features(states, ten, self.group[rows])
+        before = self.features
+        if self.model.after:
+            before = self.features.copy()
+            before[rows] = features
+        for tokens, where in read:
+            x = self._embed(tokens, before[where], self.group[where])
+            self.hidden[where] = self.model.decoder.step(x, self.ring, where)
+        self.features[rows], self.quotes[rows] = features, quotes
+        self._time(rows, np.asarray(book.now_ns, np.int64), features)
+        return self.due[rows]
+
+    def _remember(self, rows: Rows, quotes: Ints) -> list[tuple[Ints, Rows]]:
+        """Take note of waiting orders; their tokens and rows."""
+        if not self.waiting:
+            return []
+        mid = np.zeros(len(self.group), np.int64)
+        mid[rows] = quotes.sum(axis=1)
+        out = []
+        for one in self.waiting:
+            r, sent = one.rows, one.orders
+            clock = np.asarray(self.rules.trading_ns(sent["time_ns"]), np.int64)
+            own = sent["owner"] == MARKET
+            passed = np.maximum(clock - self.last_ns[r], 0)
+            tokens = self._tokens(one, passed, tempo_rows(self.memory, r))
+            signed = np.where(one.side == Kind.BID, one.traded, -one.traded) / self.lot
+            remember_rows(
+                self.memory, r, clock.astype(np.float64), signed, own.astype(np.float64), mid[r].astype(np.float64)
+            )
+            self.last_ns[r[own]] = clock[own]
+            out.append((tokens, r))
+        self.waiting = []
+        return out
+
+    def _tokens(self, one: _Waiting, passed: Ints, tempo_ns: NDArray[np.float64]) -> Ints:
+        vocabulary, tokens = self.tokeniser.vocabulary, np.empty((len(one.rows), 4), np.int64)
+        group = self.group[one.rows]
+        for g in np.unique(group):
+            at = group == g
+            tokens[at] = vocabulary.encode(
+                vocabulary.names[g],
+                kind=one.orders["kind"][at].astype(np.int64),
+                side=one.side[at],
+                price_ticks=one.price_ticks[at],
+                size_shares=one.orders["size_shares"][at].astype(np.int64),
+                interval_ns=passed[at],
+                tempo_ns=tempo_ns[at],
+                ioc=(one.orders["flags"][at] & Flag.IOC) != 0,
+                quotes_ticks=self.quotes[one.rows[at]],
+            )
+        return tokens
+
+    def _time(self, rows: Rows, now_ns: Ints, features: NDArray[Any]) -> None:
+        """Draw intervals where an order is new; give everybody the context of its next decision."""
+        where = torch.as_tensor(rows, device=self.device)
+        head, hidden = self.model.factorised, self.hidden[where]
+        if head is not None:
+            context = head.context(hidden, torch.as_tensor(features, device=self.device))
+            self.context[where] = context
+        new = np.flatnonzero(self.fresh[rows])
+        fresh = rows[new]
+        if head is not None and len(new):
+            logits = head.interval_logits(context if len(new) == len(rows) else context[torch.as_tensor(new)])
+        elif head is None:
+            assert self.model.lm_head is not None and self.table is not None
+            whole = self.model.lm_head(hidden).view(-1, 3, 32, 32, 16) / self.sampling.temperature
+            logits = whole[torch.as_tensor(new)].logsumexp((1, 2, 3)) * self.sampling.temperature
+        if len(new):
+            self._draw_intervals(fresh, now_ns[new], logits.double().cpu().numpy())
+        if head is None:
+            assert self.table is not None
+            slot = torch.as_tensor(self.slot[rows], device=self.device)
+            self.table[where] = whole[torch.arange(len(rows)), :, :, :, slot]
+
+    def _draw_intervals(self, rows: Rows, now_ns: Ints, logits: NDArray[np.float64]) -> None:
+        """Times of new orders, given that nothing has come since the market's last one."""
+        self.index[rows] += 1
+        uniforms = self.streams.uniforms(rows, self.index[rows], INTERVAL, 2)
+        group, bins = self.group[rows], self.slots.interval
+        elapsed_ns = np.asarray(self.rules.trading_ns(now_ns), np.int64) - self.last_ns[rows]
+        unit = np.ones(len(rows)) if self.tokeniser.vocabulary.intervals == "clock" else self._beats(rows)
+        elapsed = np.where(elapsed_ns > 0, elapsed_ns / unit, -1).astype(np.int64)
+        p = self.sampling.probabilities(np.where(bins.used[group], logits, -np.inf))
+        late = elapsed >= 0
+        if late.any():
+            p[late] *= bins.beyond(group[late], elapsed[late])
+            over = p.sum(axis=1) <= 0  # longer than any interval of training
+            p[over, bins.used[group[over]].sum(axis=1) - 1] = 1.0
+        slot = pick(p, uniforms[:, 0])
+        value = bins.draw_between(group, slot, elapsed, np.full(len(rows), _FAR), uniforms[:, 1])
+        self.slot[rows] = slot
+        self.due[rows] = now_ns + np.maximum(np.rint(value * unit).astype(np.int64) - elapsed_ns, 0)
+        self.fresh[rows] = False
+
+    def _beats(self, rows: Rows) -> NDArray[np.float64]:
+        """Nanoseconds of one unit of intervals by tempo."""
+        beats: NDArray[np.float64] = tempo_rows(self.memory, rows) / BEAT
+        return beats
+
+    # --- what ---------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def decide(self, rows: Rows, book: BookView) -> RowOrders:
+        quotes, group = self.quotes[rows], self.group[rows]
+        uniforms = self.streams.uniforms(rows, self.index[rows], MARK, 6)
+        open_slots = self._open_slots(rows, quotes, book)
+        types, price, volume = self._marks(rows, open_slots, uniforms)
+        cancel = types == Kind.CANCEL
+        out = np.zeros(len(rows), ORDER)
+        out["kind"] = types
+        new, gone = np.flatnonzero(~cancel), np.flatnonzero(cancel)
+        self._new_orders(out, new, group[new], types[new], price[new], volume[new], quotes[new], uniforms[new], book)
+        self._cancels(out, gone, group[gone], price[gone], volume[gone], quotes[gone], uniforms[gone], book)
+        self.fresh[rows] = True
+        self.report.orders += len(rows)
+        self.report.cancels += len(gone)
+        sent = out["size_shares"] > 0
+        return RowOrders(rows[sent], out[sent])
+
+    def _open_slots(self, rows: Rows, quotes: Ints, book: BookView) -> NDArray[np.bool_]:
+        """Price slots ``[k, 3, 32]`` that can be ordered at: by type ask, bid, cancel."""
+        group, bins = self.group[rows], self.slots.new_price
+        out = np.zeros((len(rows), 3, 32), bool)
+        new = bins.used[group].copy()
+        if self.slots.prices == "touch":
+            lowest = bins.values[group, :, 0]
+            spread = (quotes[:, 0] - quotes[:, 1])[:, None]
+            new &= (lowest < spread) | (lowest >= CROSSES)
+            there = book.ten.size_shares[:, :, 0] > 0
+            for side in (Kind.ASK, Kind.BID):
+                out[:, side] = new & ((lowest < CROSSES) | there[:, 1 - side, None])
+        else:
+            out[:, Kind.ASK] = out[:, Kind.BID] = new
+        for side in (Kind.ASK, Kind.BID):
+            out[:, Kind.CANCEL] |= self._with_volume(group, side, quotes, book)
+        return out
+
+    def _with_volume(self, group: Ints, side: Kind, quotes: Ints, book: BookView) -> NDArray[np.bool_]:
+        """Cancel slots ``[k, 32]`` that hold volume of the market on a side."""
+        low, high = self._cancel_range(group, side, quotes)  # ticks from the side's best, [k, 32]
+        if side == Kind.BID:  # slots count upwards in price, distances away from the best
+            low, high = low[:, ::-1], high[:, ::-1]
+        edges = np.concatenate([np.clip(low, 0, None), np.clip(high[:, -1:] + 1, 0, None)], axis=1)
+        edges = np.maximum.accumulate(edges, axis=1)
+        volume = book.volume_by_distance(quotes, edges)[:, side]
+        return (volume > 0) if side == Kind.ASK else (volume > 0)[:, ::-1]
+
+    def _cancel_range(self, group: Ints, side: Kind, quotes: Ints) -> tuple[Ints, Ints]:
+        """First and last distance of each cancel slot from a side's best quote, ``[k, 32]`` (first > last: none)."""
+        upper = self.slots.cancel_price.upper[group]
+        below = np.concatenate([np.full((len(group), 1), -_FAR), upper[:, :-1]], axis=1)  # (below, upper]
+        used = self.slots.cancel_price.used[group]
+        if self.slots.prices == "touch":
+            low, high = (below + 1, upper) if side == Kind.ASK else (-1 - upper, -2 - below)
+        else:
+            spread = (quotes[:, 0] - quotes[:, 1])[:, None]
+            if side == Kind.ASK:  # 2 d + spread in (below, upper]
+                low, high = (below - spread) // 2 + 1, (upper - spread) // 2
+            else:  # -(2 d + spread) in (below, upper]
+                low, high = -((upper + spread) // 2), -((below + spread) // 2) - 1
+        if side == Kind.ASK:
+            return np.where(used, low, _FAR), np.where(used, high, _FAR - 1)
+        return np.where(used, low, -_FAR), np.where(used, high, -_FAR - 1)
+
+    def _marks(
+        self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
+    ) -> tuple[Ints, Ints, Ints]:
+        """Type, price slot and volume slot of each row."""
+        group, possible = self.group[rows], open_slots.any(axis=2)
+        where = torch.as_tensor(rows, device=self.device)
+        head = self.model.factorised
+        if head is None:
+            return self._joint_marks(rows, open_slots, uniforms)
+        slot = torch.as_tensor(self.slot[rows], device=self.device)
+        logits, context = head.type_logits(self.context[where], slot)
+        p, lost = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), possible)
+        types = pick(p, uniforms[:, 0])
+        self.report.masked_type += float(lost.sum())
+        kinds = torch.as_tensor(types, device=self.device)
+        logits, context = head.price_logits(context, kinds)
+        p, lost = allowed(
+            self.sampling.probabilities(logits.double().cpu().numpy()), open_slots[np.arange(len(rows)), types]
+        )
+        price = pick(p, uniforms[:, 1])
+        self.report.masked_price += float(lost.sum())
+        logits = head.volume_logits(context, kinds, torch.as_tensor(price, device=self.device))
+        p, _ = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), self._volumes(group, types))
+        return types, price, pick(p, uniforms[:, 2])
+
+    def _volumes(self, group: Ints, types: Ints) -> NDArray[np.bool_]:
+        cancel = (types == Kind.CANCEL)[:, None]
+        return np.where(cancel, self.slots.cancel_volume.used[group], self.slots.new_volume.used[group])
+
+    def _joint_marks(
+        self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
+    ) -> tuple[Ints, Ints, Ints]:
+        """The same of the joint head: from the logits of all tokens with the interval that was drawn."""
+        assert self.table is not None
+        logits = self.table[torch.as_tensor(rows, device=self.device)].flatten(1).double().cpu().numpy()
+        whole = Sampling(1.0, self.sampling.top_p).probabilities(logits).reshape(-1, 3, 32, 32)
+        by_price = whole.sum(axis=3)
+        total = by_price.sum(axis=(1, 2))
+        kept = np.where(open_slots, by_price, 0.0)
+        none = kept.sum(axis=(1, 2)) <= 0
+        kept[none] = open_slots[none]
+        self.report.masked_price += float((1 - kept.sum(axis=(1, 2)) / total)[~none].sum() + none.sum())
+        at = pick(kept.reshape(len(rows), -1), uniforms[:, 0])
+        types, price = at // 32, at % 32
+        p, _ = allowed(whole[np.arange(len(rows)), types, price], self._volumes(self.group[rows], types))
+        return types, price, pick(p, uniforms[:, 2])
+
+    def _new_orders(
+        self, out: Any, at: Ints, group: Ints, side: Ints, price: Ints, volume: Ints, quotes: Ints, uniforms: Any,
+        book: BookView,
+    ) -> None:  # fmt: skip
+        ask, bid = quotes.T
+        up = side == Kind.ASK
+        if self.slots.prices == "touch":
+            inside = np.where(self.slots.new_price.values[group, price, 0] < CROSSES, ask - bid - 1, _FAR)
+            where = self.slots.new_price.draw_between(group, price, np.full(len(at), -_FAR), inside, uniforms[:, 3])
+            beyond = where - np.where(where >= TAKES, TAKES, CROSSES)
+            trades = where >= CROSSES
+            ticks = np.where(trades, np.where(up, bid - beyond, ask + beyond), np.where(up, ask - where, bid + where))
+            out["flags"][at] = np.where(where >= TAKES, int(Flag.IOC), 0)
+        else:
+            where = self.slots.new_price.draw(group, price, uniforms[:, 3])
+            ticks = (where + ask + bid + (where < 0)) // 2
+        low, high = (x[at] for x in book.limits_ticks)
+        out["price_ticks"][at] = np.clip(ticks, np.maximum(low, 1), high)
+        size, lot = self.slots.new_volume.draw(group, volume, uniforms[:, 4]), self.rules.lot_shares
+        odd = up & self.rules.odd_lot_asks
+        out["size_shares"][at] = np.where(odd, size, np.maximum(size // lot, 1) * lot)
+
+    def _cancels(
+        self, out: Any, at: Ints, group: Ints, price: Ints, volume: Ints, quotes: Ints, uniforms: Any, book: BookView
+    ) -> None:
+        if len(at) == 0:
+            return
+        ask, bid = quotes.T
+        where = self.slots.cancel_price.draw(group, price, uniforms[:, 3])
+        found, owned, drawn = np.full(len(at), NO_PRICE), np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
+        for side in (Kind.ASK, Kind.BID):
+            low, high = (x[np.arange(len(at)), price] for x in self._cancel_range(group, side, quotes))
+            low = np.maximum(low, 0)
+            todo = np.flatnonzero((low <= high) & (found == NO_PRICE))
+            if len(todo) == 0:
+                continue
+            best, sign = (ask, 1) if side == Kind.ASK else (bid, -1)
+            if self.slots.prices == "touch":
+                away = where if side == Kind.ASK else -1 - where
+            else:
+                away = (sign * where - (ask - bid)) // 2
+            target = best + sign * np.clip(away, low, high)
+            ends = np.sort(np.stack([best + sign * low, best + sign * np.minimum(high, _FAR)]), axis=0)
+            prices, _, volumes = book.of(at[todo]).nearest_owned(
+                np.full(len(todo), int(side)), target[todo], ends[0, todo], ends[1, todo]
+            )
+            found[todo], owned[todo], drawn[todo] = prices, volumes, target[todo]
+        there = found != NO_PRICE
+        asked = self.slots.cancel_volume.draw(group, volume, uniforms[:, 4])
+        self.report.snapped += int((there & (found != drawn)).sum())
+        self.report.snap_ticks += float(np.abs(np.where(there, found - drawn, 0)).sum())
+        self.report.capped += int((there & (asked > owned)).sum())
+        out["flags"][at] = int(Flag.BY_LEVEL)
+        out["price_ticks"][at] = np.where(there, found, 1)
+        out["size_shares"][at] = np.where(there, np.minimum(asked, owned), 0)
+
+    # --- what happened ------------------------------------------------------------------------------
+
+    def observe(self, events: Events) -> Rows:
+        good = np.flatnonzero(events.reason == Reason.OK)
+        if len(good) == 0:
+            return np.zeros(0, np.int64)
+        rows, sent = events.rows[good], events.orders[good]
+        side, price = self._where(rows, sent)
+        first = np.concatenate([[True], rows[1:] != rows[:-1]])
+        place = np.arange(len(rows)) - np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))
+        for k in range(int(place.max()) + 1):  # several orders of one row are read one after the other
+            at = place == k
+            self.waiting.append(_Waiting(rows[at], sent[at], side[at], price[at], events.traded_shares[good][at]))
+        return np.unique(rows[sent["owner"] != MARKET])
+
+    def _where(self, rows: Rows, sent: NDArray[np.void]) -> tuple[Ints, Ints]:
+        """Side and price of each order; of an agent's cancel by id, those of the order that it named."""
+        ask, bid = self.quotes[rows].T
+        price = sent["price_ticks"].astype(np.int64)
+        cancel = sent["kind"] == Kind.CANCEL
+        side = np.where(cancel, np.where(2 * price >= ask + bid, int(Kind.ASK), int(Kind.BID)), sent["kind"])
+        side = side.astype(np.int64)
+        for i in np.flatnonzero(sent["owner"] != MARKET):
+            key = (int(rows[i]), int(sent["order_id"][i]))
+            if not cancel[i]:
+                self.resting.at[key] = (int(side[i]), int(price[i]))
+            elif not sent["flags"][i] & Flag.BY_LEVEL:
+                side[i], price[i] = self.resting.at.get(key, (int(side[i]), int(ask[i])))
+        return side, price
+
+
+@dataclass
+class _Begun:
+    """A start, read."""
+
+    ring: Ring
+    hidden: torch.Tensor
+    memory: NDArray[np.float64]
+    last_ns: int
+
+
+def _last_ns(stream: OrderStream, start: Start) -> int:
+    """Time of trading of the last order before a start; without any, the opening."""
+    rules: MatchingRules = start.rules
+    return int(stream.clock_ns[-1]) if len(stream) else min(session_ns(rules)[0], int(rules.trading_ns(start.clock_ns)))
+
+
+__all__ = ["OrderModelSession", "Report", "new_memory"]

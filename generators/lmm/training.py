@@ -1,0 +1,191 @@
+"""Trains an order model on the training periods of a data set."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from marsbench.files import digest
+from marsbench.fitting import period_text
+from marsbench.learning import training
+from marsbench.learning.baselines import baseline_losses
+from marsbench.learning.checkpoints import Card, load_config, load_model, save_model
+from marsbench.learning.order_stream import order_stream
+from marsbench.learning.token_files import Content, TokenFiles, Windows, write_token_files
+from marsbench.progress import bar
+from marsbench.simulation.contracts import Artifact, Work
+
+from .order_model import OrderModel
+from .recipe import SHAPES, ModelConfig, Recipe
+from .tokeniser import Tokeniser, information_lost, write_report
+
+if TYPE_CHECKING:
+    from marsbench.data.catalogue import Dataset, Period
+
+FITTED_ON = 8
+"""So many training periods of an instrument, spread evenly, make the bins and the scales of features."""
+HELD_OUT = 0.1
+"""Share of the orders of each training period, its last, that is held out where a data set has no validation days."""
+VALIDATION_WINDOWS = 128
+REPORTED_ON = 2
+"""So many of the periods per instrument go into the report of what binning loses."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Training data made ready."""
+
+    tokeniser: Tokeniser
+    train: TokenFiles
+    validation: TokenFiles
+
+
+def _spread(periods: Sequence[Period], count: int) -> list[Period]:
+    """So many periods of each instrument, evenly over time."""
+    chosen = []
+    for name in sorted({p.instrument for p in periods}):
+        own = sorted((p for p in periods if p.instrument == name), key=lambda p: (p.date, p.start_ns))
+        places = np.unique(np.linspace(0, len(own) - 1, min(count, len(own))).round().astype(int))
+        chosen += [own[i] for i in places]
+    return chosen
+
+
+def prepare(dataset: Dataset, periods: Sequence[Period], layout: str, cache: Path) -> Prepared:
+    """Bins, features and token files of training and validation periods, made once for each layout."""
+    held = dataset.split("validation")
+    names = [period_text(p) for p in (*periods, *held)]
+    identity = digest(["order tokens 2", dataset.content_hash, names, layout, len(held)])
+    folder = cache / f"tokens-{identity[:32]}"
+    if not (folder / "validation" / "index.json").exists():
+        with training.main_process_first():
+            if not (folder / "validation" / "index.json").exists():
+                _write(dataset, periods, held, layout, folder, identity)
+    return Prepared(Tokeniser.load(folder), TokenFiles(folder / "train"), TokenFiles(folder / "validation"))
+
+
+def _write(
+    dataset: Dataset, periods: Sequence[Period], held: Sequence[Period], layout: str, folder: Path, identity: str
+) -> None:
+    streams = [order_stream(dataset.trajectory(p)) for p in _spread(periods, FITTED_ON)]
+    tokeniser = Tokeniser.fit(streams, layout, data_hash=dataset.content_hash)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokeniser.save(folder)
+    write_report(folder, information_lost(tokeniser.vocabulary, streams[:: FITTED_ON // REPORTED_ON]))
+    del streams
+    share = 1.0 if held else 1 - HELD_OUT
+    write_token_files(folder / "train", _contents(dataset, tokeniser, periods, 0.0, share), identity=identity)
+    last = _contents(dataset, tokeniser, held or periods, 0.0 if held else share, 1.0)
+    write_token_files(folder / "validation", last, identity=f"{identity} validation")
+
+
+def _contents(
+    dataset: Dataset, tokeniser: Tokeniser, periods: Sequence[Period], first: float, last: float
+) -> Iterator[Content]:
+    """The orders of each period between two shares of it."""
+    with bar(total=len(periods), desc="tokens", unit="day") as progress:
+        for period in periods:
+            stream = order_stream(dataset.trajectory(period))
+            name, group, tokens, features = tokeniser.content(period_text(period), stream)
+            a, b = int(first * len(stream)), int(last * len(stream))
+            yield name, group, tokens[a:b], features[a : b + 1]
+            progress.update()
+
+
+def train(
+    dataset: Dataset,
+    periods: Sequence[Period],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    name: str,
+    version: int,
+    seed: int,
+    work: Work,
+    start_from: Artifact | None,
+) -> Artifact:
+    """Train, and seal the artifact: weights, bins, layout, losses by step, baselines, model card."""
+    prepared = prepare(dataset, periods, recipe.layout, work.cache)
+    model = _model(recipe, prepared.tokeniser, seed, start_from)
+    windows = Windows(prepared.train, recipe.context, seed)
+    held = Windows(prepared.validation, recipe.context, seed).every(VALIDATION_WINDOWS, recipe.batch)
+    result = training.train(
+        model, windows, held, recipe.plan(), seed=seed, scratch=work.scratch, say=work.say, on_point=work.on_point
+    )
+    baselines = baseline_losses(prepared.train, prepared.validation)
+    config = {
+        "model": model.config.to_dict(),
+        "recipe": asdict(recipe),
+        "started_from": start_from.content_hash if start_from else None,
+        "validation": dict(result.best),
+        "baselines": baselines,
+        "best_step": result.best_step,
+        "tokens_seen": result.tokens,
+    }
+    prepared.tokeniser.save(folder)
+    (folder / "information_lost.json").write_bytes((prepared.train.folder.parent / "information_lost.json").read_bytes())
+    result.write_curves(folder)
+    save_model(folder, model, config, card=_card(name, dataset, recipe, result, baselines, seed, work, start_from))
+    held_periods = dataset.split("validation")
+    data = (dataset.trajectory(p) for p in (*periods, *held_periods))
+    return Artifact.write(
+        folder, generator=name, version=version, seed=seed, data=data, dataset_hash=dataset.content_hash, key=work.key
+    )
+
+
+def _model(recipe: Recipe, tokeniser: Tokeniser, seed: int, start_from: Artifact | None) -> OrderModel:
+    """With fresh weights, or those of another artifact; groups that it did not know begin with the mean of its own."""
+    torch.manual_seed(seed)
+    config = recipe.config(len(tokeniser.vocabulary.names))
+    if start_from is None:
+        return OrderModel(config)
+    stored = ModelConfig.from_dict(load_config(start_from.folder)["model"])
+    other = OrderModel(stored)
+    load_model(start_from.folder, other)
+    weights = other.state_dict()
+    if "order.group.weight" in weights:
+        weights["order.group.weight"] = weights["order.group.weight"].mean(0, keepdim=True).repeat(config.groups, 1)
+    model = OrderModel(config)
+    model.load_state_dict(weights)
+    return model
+
+
+def _card(
+    name: str,
+    dataset: Dataset,
+    recipe: Recipe,
+    result: training.TrainingResult,
+    baselines: dict[str, dict[str, float]],
+    seed: int,
+    work: Work,
+    start_from: Artifact | None,
+) -> Card:
+    shape = SHAPES[recipe.size]
+    begun = f", fine-tuned from {start_from.generator} ({start_from.content_hash[:12]})" if start_from else ""
+    return Card(
+        title=f"{name} on {dataset.name}",
+        summary=f"Order model of MarS (ICLR 2025): {shape.weights:,} decoder weights, layout {recipe.layout}, "
+        f"{recipe.head} head, {recipe.context} orders of context{begun}.",
+        command=work.command,
+        dataset=f"{dataset.name} v{dataset.version}",
+        dataset_hash=dataset.content_hash,
+        seed=seed,
+        steps=result.steps,
+        best_step=result.best_step,
+        tokens=result.tokens,
+        seconds=result.seconds,
+        hardware=f"{result.processes} process(es) on {result.device}, {torch.get_num_threads()} threads, "
+        f"{platform.machine()}",
+        losses=result.best,
+        baselines=baselines,
+        limits=(
+            "It knows the instruments of its training data only, and their bins.",
+            "It knows continuous trading only: no auctions, no halts.",
+            "What lies longer ago than its context reaches it through sums over the day so far; earlier days do not.",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What trained generators share: tokens, training data, the training loop, and stored models."""

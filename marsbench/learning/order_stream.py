@@ -1,0 +1,302 @@
+"""The order flow of a market as trained generators see it: each order with the state of the market right before it.
+
+A state is a row of plain numbers: volumes and gaps of ten price levels on each side, spread, mid price since the
+open, time of day, and what happened lately on five time scales (how many orders came, how far the mid price is from
+where it was, how much it moved, who was aggressive, how much traded). The slow part is updated order by order by the
+same compiled code in training, where a day goes through it in one call, and in simulation, where every row keeps its
+own, so that both see the same numbers. Whatever happens at one price only matters through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from marsbench.market.orders import MARKET, NO_PRICE, Flag, Kind, Reason
+from marsbench.market.replay import replay_trajectory
+from marsbench.market.rules import SECOND, MatchingRules
+from marsbench.market.snapshots import Snapshots
+from marsbench.market.trajectory import Trajectory
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+LEVELS = 10
+SCALES_S = (3.0, 30.0, 180.0, 900.0, 3600.0)
+"""Time constants of what happened lately, in seconds of trading."""
+_SCALES_NS = np.array(SCALES_S) * SECOND
+_N = len(SCALES_S)
+
+CLOCK, OPEN_MID, MID, LAST, COUNT, TEMPO = range(6)
+"""Columns of a memory: trading time, mid at the open and now (half ticks), time of the market's last order, how many
+there were, mean interval between them lately (ns) ..."""
+RATE, MEAN_MID, MOVES, FLOW, VOLUME, MEMORY = (6 + k * _N for k in range(6))
+"""... and five sums on five scales."""
+TEMPO_ORDERS = 64
+"""The tempo is an average over about so many intervals."""
+FIRST_TEMPO_NS = float(SECOND)
+"""Before the first interval."""
+
+GAPS = (1, 2, 4, 9)
+"""Levels whose distance from the best one is part of a state, counted from 0."""
+
+
+def _names() -> tuple[str, ...]:
+    volumes = [f"{side}_volume_{k + 1}" for side in ("ask", "bid") for k in range(LEVELS)]
+    gaps = [f"{side}_gap_{k + 1}" for side in ("ask", "bid") for k in GAPS]
+    clock = ["mid_since_open", "seconds_since_open", "seconds_to_close"]
+    clock += ["tempo_ns"]
+    lately = [f"{what}_{s:g}s" for what in ("orders", "displacement", "moves", "flow", "volume") for s in SCALES_S]
+    return (*volumes, "spread", *gaps, *clock, *lately)
+
+
+STATE = _names()
+"""Columns of a state. Volumes in lots, prices in ticks (``mid_since_open`` and ``displacement`` in half ticks)."""
+WIDTH = len(STATE)
+_SPREAD, _CLOCK = 2 * LEVELS, 2 * LEVELS + 1 + 2 * len(GAPS)
+_LATELY = _CLOCK + 4
+_GAPS = np.array(GAPS)
+
+
+@njit(cache=True)
+def _quotes(price, size):  # type: ignore[no-untyped-def]
+    """Best ask and bid of one book ``[2, L]``, with a stand-in one tick away where a side is empty; (0, 0) of none."""
+    if size[0, 0] > 0 and size[1, 0] > 0:
+        return np.int64(price[0, 0]), np.int64(price[1, 0])
+    if size[0, 0] > 0:
+        return np.int64(price[0, 0]), np.int64(price[0, 0]) - 1
+    if size[1, 0] > 0:
+        return np.int64(price[1, 0]) + 1, np.int64(price[1, 0])
+    return np.int64(0), np.int64(0)
+
+
+@njit(cache=True)
+def remember(memory, clock_ns, signed_lots, counts, mid):  # type: ignore[no-untyped-def]
+    """Update one row's memory with an order at trading time ``clock_ns`` that left the mid at ``mid`` (0: none).
+
+    ``signed_lots`` is what it traded at once, negative for a seller; ``counts`` says whether it is the market's.
+    """
+    passed = max(clock_ns - memory[CLOCK], 0.0)
+    moved = 0.0
+    if mid != 0:
+        if memory[OPEN_MID] == 0.0:
+            memory[OPEN_MID] = mid
+            memory[MID] = mid
+            for k in range(_N):
+                memory[MEAN_MID + k] = mid
+        moved = mid - memory[MID]
+    for k in range(_N):
+        keep = np.exp(-passed / _SCALES_NS[k])
+        memory[RATE + k] = memory[RATE + k] * keep + counts
+        memory[MEAN_MID + k] = memory[MEAN_MID + k] * keep + (1.0 - keep) * memory[MID]
+        memory[MOVES + k] = memory[MOVES + k] * keep + moved * moved
+        memory[FLOW + k] = memory[FLOW + k] * keep + signed_lots
+        memory[VOLUME + k] = memory[VOLUME + k] * keep + abs(signed_lots)
+    if mid != 0:
+        memory[MID] = mid
+    memory[CLOCK] = clock_ns
+    if counts > 0:
+        memory[COUNT] += 1
+        interval = clock_ns - memory[LAST]
+        memory[TEMPO] += (interval - memory[TEMPO]) / min(memory[COUNT], TEMPO_ORDERS)
+        memory[LAST] = clock_ns
+
+
+@njit(cache=True)
+def tempo_of(memory):  # type: ignore[no-untyped-def]
+    """Mean interval between the market's orders lately, in nanoseconds, at least 1."""
+    return max(memory[TEMPO], 1.0) if memory[COUNT] > 0 else FIRST_TEMPO_NS
+
+
+@njit(cache=True)
+def describe(memory, price, size, lot, opening_ns, closing_ns, out):  # type: ignore[no-untyped-def]
+    """Write one state: a book ``[2, L]`` and a memory, at the memory's time."""
+    for side in range(2):
+        for k in range(LEVELS):
+            out[side * LEVELS + k] = size[side, k] / lot
+        for j in range(len(_GAPS)):
+            k = _GAPS[j]
+            there = size[side, k] > 0
+            out[_SPREAD + 1 + side * len(_GAPS) + j] = abs(price[side, k] - price[side, 0]) if there else 0
+    ask, bid = _quotes(price, size)
+    out[_SPREAD] = ask - bid
+    out[_CLOCK] = memory[MID] - memory[OPEN_MID]
+    out[_CLOCK + 1] = (memory[CLOCK] - opening_ns) / 1e9
+    out[_CLOCK + 2] = (closing_ns - memory[CLOCK]) / 1e9
+    out[_CLOCK + 3] = tempo_of(memory)
+    for k in range(_N):
+        out[_LATELY + k] = memory[RATE + k]
+        out[_LATELY + _N + k] = memory[MID] - memory[MEAN_MID + k]
+        out[_LATELY + 2 * _N + k] = memory[MOVES + k]
+        out[_LATELY + 3 * _N + k] = memory[FLOW + k]
+        out[_LATELY + 4 * _N + k] = memory[VOLUME + k]
+
+
+@njit(cache=True)
+def _walk(memory, clock_ns, signed_lots, price, size, lot, opening_ns, closing_ns, states, tempo):  # type: ignore[no-untyped-def]
+    """States before each of n orders and after the last one, ``[n + 1, WIDTH]``; tempo before each, ``[n]``."""
+    describe(memory, price[0], size[0], lot, opening_ns, closing_ns, states[0])
+    for i in range(len(clock_ns)):
+        ask, bid = _quotes(price[i + 1], size[i + 1])
+        tempo[i] = tempo_of(memory)
+        remember(memory, clock_ns[i], signed_lots[i], 1.0, ask + bid)
+        describe(memory, price[i + 1], size[i + 1], lot, opening_ns, closing_ns, states[i + 1])
+
+
+@dataclass(frozen=True)
+class OrderStream:
+    """One row per order of the market in continuous trading, ``[n]`` each. A replace is a cancel and an order."""
+
+    instrument: str
+    clock_ns: Ints
+    """Time of trading, breaks left out."""
+    interval_ns: Ints
+    """Since the order before (the first: since the start)."""
+    tempo_ns: Floats
+    """Mean interval lately, right before."""
+    kind: Ints
+    side: Ints
+    """ASK or BID: where it rests or would; of a cancel, where the order was."""
+    price_ticks: Ints
+    """Of a cancel, where the order was."""
+    size_shares: Ints
+    """Of a cancel, what was taken off the book."""
+    ioc: NDArray[np.bool_]
+    traded_shares: Ints
+    """At once, as aggressor."""
+    quotes_ticks: Ints
+    """``[n, 2]`` best ask and bid right before, with a stand-in where a side was empty."""
+    books: Snapshots
+    """``[n + 1]``: right before each order, and after the last one."""
+    states: NDArray[np.float32]
+    """``[n + 1, WIDTH]``, likewise."""
+    memory: Floats
+    """``[MEMORY]`` after the last order."""
+
+    def __len__(self) -> int:
+        return len(self.clock_ns)
+
+
+def session_ns(rules: MatchingRules) -> tuple[int, int]:
+    """Opening and close of continuous trading, in time of trading."""
+    phases = rules.continuous
+    return int(rules.trading_ns(phases[0].start_ns)), int(rules.trading_ns(phases[-1].end_ns))
+
+
+def best_quotes(books: Snapshots) -> Ints:
+    """Best ask and bid ``[n, 2]``, with a stand-in one tick behind the other side where one is empty, 0 of none."""
+    ask, bid = (q.astype(np.int64) for q in books.best())
+    has_ask, has_bid = books.size_shares[:, 0, 0] > 0, books.size_shares[:, 1, 0] > 0
+    bid = np.where(has_bid, bid, np.where(has_ask, ask - 1, 0))
+    return np.stack([np.where(has_ask, ask, np.where(has_bid, bid + 1, 0)), bid], axis=1)
+
+
+def order_stream(trajectory: Trajectory) -> OrderStream:
+    """The market's orders in the continuous trading of a trajectory.
+
+    Seeded volume, rejected messages, agents and auctions are left out.
+
+    Raises
+    ------
+    ValueError
+        If the rules have no continuous trading.
+    """
+    rules = trajectory.rules
+    if not rules.continuous:
+        raise ValueError(f"{trajectory!r}: rules {rules.name} have no continuous trading")
+    done = replay_trajectory(trajectory, levels=LEVELS)
+    assert done.snapshots is not None
+    sent = trajectory.orders
+    time = sent["time_ns"].astype(np.int64)
+    trading = np.zeros(len(sent), bool)
+    for phase in rules.continuous:
+        trading |= (time >= phase.start_ns) & (time < phase.end_ns)
+    own = (done.reason == Reason.OK) & (sent["owner"] == MARKET) & ((sent["flags"] & Flag.SEEDED) == 0) & trading
+    cancels = np.flatnonzero(own & (done.cancelled_shares > 0))
+    enters = np.flatnonzero(own & (sent["kind"] != Kind.CANCEL))
+    index = np.concatenate([cancels, enters])
+    is_cancel = np.arange(len(index)) < len(cancels)
+    rank = np.lexsort((~is_cancel, index))  # the cancel of a replace comes first
+    index, is_cancel = index[rank], is_cancel[rank]
+    side = np.where(is_cancel, done.cancelled_side[index], sent["kind"][index]).astype(np.int64)
+    traded = np.where(is_cancel, 0, done.traded_shares[index])
+    clock_ns = np.maximum.accumulate(np.asarray(rules.trading_ns(time[index]), np.int64)) if len(index) else index
+    opening_ns, closing_ns = session_ns(rules)
+    begin = max(int(rules.trading_ns(trajectory.start_ns)), opening_ns)
+    books = _taken(done.snapshots, np.append(index, index[-1] + 1 if len(index) else len(sent)))
+    lot = float(rules.lot_shares)
+    states, memory = np.empty((len(index) + 1, WIDTH), np.float32), new_memory(1)[0]
+    memory[LAST] = begin
+    tempo = np.empty(len(index))
+    ask, bid = best_quotes(_taken(books, np.zeros(1, np.int64)))[0]
+    remember(memory, float(begin), 0.0, 0.0, float(ask + bid))
+    signed = np.where(side == Kind.BID, traded, -traded) / lot
+    _walk(
+        memory, clock_ns.astype(np.float64), signed, books.price_ticks, books.size_shares, lot,
+        float(opening_ns), float(closing_ns), states, tempo,
+    )  # fmt: skip
+    return OrderStream(
+        instrument=trajectory.instrument,
+        clock_ns=clock_ns,
+        interval_ns=np.diff(clock_ns, prepend=begin),
+        tempo_ns=tempo,
+        kind=np.where(is_cancel, int(Kind.CANCEL), side),
+        side=side,
+        price_ticks=np.where(is_cancel, done.cancelled_price_ticks[index], sent["price_ticks"][index]).astype(np.int64),
+        size_shares=np.where(is_cancel, done.cancelled_shares[index], sent["size_shares"][index]).astype(np.int64),
+        ioc=~is_cancel & ((sent["flags"][index] & Flag.IOC) != 0),
+        traded_shares=traded,
+        quotes_ticks=best_quotes(books)[:-1],
+        books=books,
+        states=states,
+        memory=memory,
+    )
+
+
+def _taken(books: Snapshots, at: Ints) -> Snapshots:
+    return Snapshots(books.price_ticks[at], books.size_shares[at])
+
+
+@njit(cache=True)
+def tempo_rows(memory, rows):  # type: ignore[no-untyped-def]
+    """``tempo_of`` for some rows, ``[k]``."""
+    out = np.empty(len(rows))
+    for k in range(len(rows)):
+        out[k] = tempo_of(memory[rows[k]])
+    return out
+
+
+def new_memory(rows: int) -> Floats:
+    """Memories ``[rows, MEMORY]`` in which nothing has happened."""
+    return np.zeros((rows, MEMORY))
+
+
+@njit(cache=True)
+def remember_rows(memory, rows, clock_ns, signed_lots, counts, mid):  # type: ignore[no-untyped-def]
+    """``remember`` for one order of each of some rows."""
+    for k in range(len(rows)):
+        remember(memory[rows[k]], clock_ns[k], signed_lots[k], counts[k], mid[k])
+
+
+@njit(cache=True)
+def describe_rows(memory, rows, price, size, lot, opening_ns, closing_ns, out):  # type: ignore[no-untyped-def]
+    """``describe`` for some rows: books ``[k, 2, L]`` into ``out[k, WIDTH]``."""
+    for k in range(len(rows)):
+        describe(memory[rows[k]], price[k], size[k], lot, opening_ns, closing_ns, out[k])
+
+
+def quotes_or(quotes: Ints, last: Any) -> Ints:
+    """Quotes ``[k, 2]`` in which a book without any quote stands around the last trade."""
+    none = (quotes == 0).all(axis=1)
+    last = np.asarray(last, np.int64)
+    return np.where(none[:, None], np.stack([last + 1, last], 1), quotes)
+
+
+__all__ = [
+    "LEVELS", "MEMORY", "NO_PRICE", "STATE", "WIDTH", "OrderStream", "best_quotes", "describe_rows", "new_memory",
+    "order_stream", "quotes_or", "remember_rows", "session_ns", "tempo_rows",
+]  # fmt: skip

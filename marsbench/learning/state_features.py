@@ -1,0 +1,71 @@
+"""States of a market as numbers that a network can take: on a log scale, standardised by group.
+
+Every column is signed log(1 + |x|), minus its training mean, over its training standard deviation, cut at
+eight of them, and kept in half precision, so that a file of training data and a simulation hold the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marsbench.learning.order_stream import STATE
+
+LIMIT = 8.0
+FLAT = 1e-3
+"""Columns that hardly vary in training are only centred."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Mean and standard deviation of each column, by group."""
+
+    mean: NDArray[np.float32]
+    """``[G, WIDTH]``."""
+    scale: NDArray[np.float32]
+    """``[G, WIDTH]``."""
+
+    @classmethod
+    def fit(cls, states: Iterable[tuple[int, NDArray[np.float32]]], groups: int) -> Self:
+        """From states ``[n, WIDTH]`` with the number of their group."""
+        count = np.zeros(groups)
+        total, square = np.zeros((groups, len(STATE))), np.zeros((groups, len(STATE)))
+        for group, rows in states:
+            values = _log(rows).astype(np.float64)
+            count[group] += len(rows)
+            total[group] += values.sum(axis=0)
+            square[group] += (values**2).sum(axis=0)
+        mean = total / np.maximum(count, 1)[:, None]
+        deviation = np.sqrt(np.maximum(square / np.maximum(count, 1)[:, None] - mean**2, 0))
+        return cls(mean.astype(np.float32), np.where(deviation < FLAT, 1, deviation).astype(np.float32))
+
+    def __call__(self, states: NDArray[np.float32], groups: Any) -> NDArray[np.float16]:
+        """Features ``[n, WIDTH]`` of states, for one group or one for each row."""
+        values = (_log(states) - self.mean[groups]) / self.scale[groups]
+        cut: NDArray[np.float16] = np.clip(values, -LIMIT, LIMIT).astype(np.float16)
+        return cut
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"columns": list(STATE), "mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Back from ``to_dict``.
+
+        Raises
+        ------
+        ValueError
+            If it was fitted on other columns.
+        """
+        if tuple(values["columns"]) != STATE:
+            raise ValueError(f"features were fitted on other columns of the state: {values['columns']}")
+        return cls(np.array(values["mean"], np.float32), np.array(values["scale"], np.float32))
+
+
+def _log(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.sign(states) * np.log1p(np.abs(states))

@@ -1,0 +1,296 @@
+"""Order tokens: an order as (type, price, volume, interval), four small numbers.
+
+Types are those of ``Kind`` (ask, bid, cancel), prices have 32 slots, volumes 32, intervals 16: 49,152 tokens.
+Bins are fitted on training data, for each group of instruments its own (by default every instrument is a group),
+for new orders and for cancels apart. Where a price counts from is a choice:
+
+``mid``
+    From the mid price, in half ticks: the paper's, and the public code's.
+``touch``
+    From the own best quote: below it (0 joins it), inside the spread, or beyond the opposite best; of those that
+    trade, immediate-or-cancel orders have slots of their own. A slot then says whether an order trades, whatever
+    the spread. A cancel counts from the best quote of the side where the order rests.
+
+And so is what intervals are measured in:
+
+``clock``
+    Nanoseconds.
+``tempo``
+    Thousandths of the mean interval lately. With one set of bins for busy and for quiet times, what a clock's last
+    bin holds is mostly of busier times than the quiet ones where it is drawn: a quarter of the time of REF-D's
+    quietest tenths of an hour is lost that way, and each order that comes too early makes the next one do so too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marsbench.files import write_atomic
+from marsbench.learning.bins import Bins
+from marsbench.learning.order_stream import OrderStream
+from marsbench.market.orders import Kind
+
+Ints = NDArray[np.int64]
+Tokens = NDArray[np.uint8]
+"""``[n, 4]``: type, price, volume, interval."""
+
+FORMAT = 1
+FIELDS = ("type", "price", "volume", "interval")
+SIZES = (3, 32, 32, 16)
+TOKENS = int(np.prod(SIZES))
+PRICES = ("touch", "mid")
+INTERVALS = ("tempo", "clock")
+BEAT = 1000
+"""Parts of a mean interval that intervals are counted in, by ``tempo``."""
+START = 3
+"""Type of the token before the first order of a session; its other fields are 0."""
+
+CROSSES = 1 << 20
+"""``touch``: this plus the ticks beyond the opposite best, of an order that trades and may rest ..."""
+TAKES = 1 << 21
+"""... and of one that trades or is cancelled at once."""
+_FAR = (1 << 20) - 1
+
+
+def index(tokens: Any) -> Ints:
+    """One number in 0 .. 49,151 for each token ``[..., 4]``: type * 16384 + price * 512 + volume * 16 + interval."""
+    fields = np.asarray(tokens, np.int64)
+    return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(fields, -1, 0)), SIZES), np.int64)
+
+
+def split(indices: Any) -> Tokens:
+    """Tokens ``[..., 4]`` of their numbers."""
+    return np.stack(np.unravel_index(np.asarray(indices, np.int64), SIZES), axis=-1).astype(np.uint8)
+
+
+def price_coordinates(
+    prices: str, kind: Ints, side: Ints, price_ticks: Ints, quotes_ticks: Ints, ioc: NDArray[np.bool_]
+) -> Ints:
+    """Where orders stand against the quotes ``[n, 2]`` (ask, bid) right before them; what the price bins are about."""
+    ask, bid = quotes_ticks[:, 0], quotes_ticks[:, 1]
+    if prices == "mid":
+        return 2 * price_ticks - ask - bid
+    up = side == Kind.ASK
+    inward = np.where(up, ask - price_ticks, price_ticks - bid)  # towards the other side
+    beyond = np.where(up, bid - price_ticks, price_ticks - ask)
+    trades = (beyond >= 0) & (kind != Kind.CANCEL)
+    new = np.where(trades, np.where(ioc, TAKES, CROSSES) + np.minimum(beyond, _FAR), np.clip(inward, -_FAR, _FAR))
+    away = np.maximum(-inward, 0)
+    return np.where(kind == Kind.CANCEL, np.where(up, away, -1 - away), new)
+
+
+def interval_coordinates(intervals: str, interval_ns: Ints, tempo_ns: NDArray[np.float64]) -> Ints:
+    """Intervals in the unit of their bins."""
+    if intervals == "clock":
+        return interval_ns
+    return np.rint(np.minimum(interval_ns / tempo_ns, 1e9) * BEAT).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class GroupBins:
+    """The bins of one group of instruments."""
+
+    new_price: Bins
+    cancel_price: Bins
+    new_volume: Bins
+    """Shares."""
+    cancel_volume: Bins
+    interval: Bins
+    """Nanoseconds of trading, or thousandths of the tempo."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {name: getattr(self, name).to_dict() for name in _PARTS}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Back from ``to_dict``."""
+        return cls(**{name: Bins.from_dict(values[name]) for name in _PARTS})
+
+
+_PARTS = ("new_price", "cancel_price", "new_volume", "cancel_volume", "interval")
+_SPLITS = {"touch": {"new_price": (1, CROSSES, TAKES), "cancel_price": (0,)}, "mid": {}}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The bins of all groups, and which instrument belongs to which."""
+
+    prices: str
+    """``touch`` or ``mid``."""
+    intervals: str
+    """``tempo`` or ``clock``."""
+    groups: Mapping[str, str]
+    """Instrument -> group."""
+    bins: Mapping[str, GroupBins]
+    """Group -> bins."""
+    data_hash: str = ""
+    """Of what they were fitted on."""
+
+    def __post_init__(self) -> None:
+        if self.prices not in PRICES:
+            raise ValueError(f"prices count from {self.prices!r}; choose one of {', '.join(PRICES)}")
+        if self.intervals not in INTERVALS:
+            raise ValueError(f"intervals are measured by {self.intervals!r}; choose one of {', '.join(INTERVALS)}")
+
+    @classmethod
+    def fit(
+        cls,
+        streams: Iterable[OrderStream],
+        *,
+        prices: str = "touch",
+        intervals: str = "tempo",
+        groups: Mapping[str, str] | None = None,
+        data_hash: str = "",
+    ) -> Self:
+        """Bins of training streams.
+
+        Parameters
+        ----------
+        groups
+            Instrument -> group; by default each instrument is a group of its own name.
+
+        Raises
+        ------
+        ValueError
+            If a group has no new order or no cancel.
+        """
+        samples: dict[str, dict[str, list[Ints]]] = {}
+        members: dict[str, str] = {}
+        for stream in streams:
+            group = members.setdefault(stream.instrument, (groups or {}).get(stream.instrument, stream.instrument))
+            own = samples.setdefault(group, {name: [] for name in _PARTS})
+            for name, values in _sample(stream, prices, intervals).items():
+                own[name].append(values)
+        fitted = {name: _fit(name, parts, prices) for name, parts in sorted(samples.items())}
+        return cls(prices, intervals, members, fitted, data_hash)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Groups in their order of number."""
+        return sorted(self.bins)
+
+    def number(self, instrument: str) -> int:
+        """The group's number of an instrument.
+
+        Raises
+        ------
+        ValueError
+            If the instrument took no part in fitting.
+        """
+        if instrument not in self.groups:
+            raise ValueError(f"no bins for instrument {instrument!r}; they were fitted on {sorted(self.groups)}")
+        return self.names.index(self.groups[instrument])
+
+    def encode(
+        self,
+        group: str,
+        *,
+        kind: Ints,
+        side: Ints,
+        price_ticks: Ints,
+        size_shares: Ints,
+        interval_ns: Ints,
+        tempo_ns: NDArray[np.float64],
+        ioc: NDArray[np.bool_],
+        quotes_ticks: Ints,
+    ) -> Tokens:
+        """Tokens of orders of one group; all arguments ``[n]``, quotes ``[n, 2]`` right before each."""
+        bins, cancel = self.bins[group], kind == Kind.CANCEL
+        where = price_coordinates(self.prices, kind, side, price_ticks, quotes_ticks, ioc)
+        tokens = np.empty((len(kind), 4), np.uint8)
+        tokens[:, 0] = kind
+        tokens[:, 1] = np.where(cancel, bins.cancel_price.encode(where), bins.new_price.encode(where))
+        tokens[:, 2] = np.where(cancel, bins.cancel_volume.encode(size_shares), bins.new_volume.encode(size_shares))
+        tokens[:, 3] = bins.interval.encode(interval_coordinates(self.intervals, interval_ns, tempo_ns))
+        return tokens
+
+    def tokens(self, stream: OrderStream) -> Tokens:
+        """Tokens of a stream, ``[n, 4]``."""
+        return self.encode(
+            self.groups[stream.instrument],
+            kind=stream.kind,
+            side=stream.side,
+            price_ticks=stream.price_ticks,
+            size_shares=stream.size_shares,
+            interval_ns=stream.interval_ns,
+            tempo_ns=stream.tempo_ns,
+            ioc=stream.ioc,
+            quotes_ticks=stream.quotes_ticks,
+        )
+
+    @cached_property
+    def used(self) -> NDArray[np.bool_]:
+        """Which slots a group has at all: price of new orders, price of cancels, volumes, intervals ``[G, 5, 32]``."""
+        table = np.zeros((len(self.names), len(_PARTS), 32), bool)
+        for g, name in enumerate(self.names):
+            for p, part in enumerate(_PARTS):
+                table[g, p, : len(getattr(self.bins[name], part))] = True
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "format": FORMAT,
+            "prices": self.prices,
+            "intervals": self.intervals,
+            "data_hash": self.data_hash,
+            "groups": dict(self.groups),
+            "bins": {name: bins.to_dict() for name, bins in self.bins.items()},
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON."""
+        return write_atomic(path, json.dumps(self.to_dict()) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or of another format.
+        """
+        try:
+            values = json.loads(Path(path).read_text())
+            if values["format"] != FORMAT:
+                raise ValueError(f"format is {values['format']}, this version reads {FORMAT}")
+            bins = {name: GroupBins.from_dict(parts) for name, parts in values["bins"].items()}
+            return cls(values["prices"], values["intervals"], values["groups"], bins, values["data_hash"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged token bins ({error!r})") from error
+
+
+def _sample(stream: OrderStream, prices: str, intervals: str) -> dict[str, Ints]:
+    cancel = stream.kind == Kind.CANCEL
+    where = price_coordinates(
+        prices, stream.kind, stream.side, stream.price_ticks, stream.quotes_ticks, stream.ioc
+    )  # fmt: skip
+    whole = slice(None) if prices == "mid" else None  # the paper's bins are the same for all types
+    new, taken = (whole, whole) if whole is not None else (~cancel, cancel)
+    return {
+        "new_price": where[new],
+        "cancel_price": where[taken],
+        "new_volume": stream.size_shares[new],
+        "cancel_volume": stream.size_shares[taken],
+        "interval": interval_coordinates(intervals, stream.interval_ns, stream.tempo_ns),
+    }
+
+
+def _fit(group: str, parts: Mapping[str, Sequence[Ints]], prices: str) -> GroupBins:
+    made = {}
+    for name, values in parts.items():
+        sample = np.concatenate([*values, np.zeros(0, np.int64)])
+        if len(sample) == 0:
+            raise ValueError(f"group {group!r}: training data have no {name.replace('_', ' ')}; use more of them")
+        made[name] = Bins.fit(sample, 16 if name == "interval" else 32, splits=_SPLITS[prices].get(name, ()))
+    return GroupBins(**made)

@@ -1,0 +1,220 @@
+"""Public checkpoints, built here as their authors' library builds them and defined a second time by its own parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from marsbench.generators.lmm.llama import Ring
+from marsbench.generators.lmm.public import PublicModel, load_public
+
+CONFIG = {
+    "emb_dim": 16,
+    "num_layers": 2,
+    "num_heads": 2,
+    "num_bins_price_level": 32,
+    "num_bins_pred_order_volume": 32,
+    "num_bins_order_interval": 16,
+    "num_max_orders": 64,
+    "dropout": 0.1,
+}
+ROWS, LENGTH = 2, 10
+
+
+class Tokenizer(nn.Module):
+    """The sum of embeddings of 15 integers: token, two that are unused, change, time, ten volumes."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.emb_order_type = nn.Embedding(3, d)
+        self.emb_price_level = nn.Embedding(32, d)
+        self.emb_pred_order_volume = nn.Embedding(32, d)
+        self.emb_order_interval = nn.Embedding(16, d)
+        self.emb_chg_to_open = nn.Embedding(4001, d)
+        self.emb_time_to_open = nn.Embedding(2881, d)
+        self.lob_tokenizer = nn.Sequential(nn.Linear(10, d), nn.LayerNorm(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        token = x[..., 0]
+        out: Tensor = self.emb_order_type(token // (32 * 32 * 16))
+        out = out + self.emb_price_level(token // (32 * 16) % 32)
+        out = out + self.emb_pred_order_volume(token // 16 % 32)
+        out = out + self.emb_order_interval(token % 16)
+        out = out + self.emb_chg_to_open(x[..., 3] + 2000) + self.emb_time_to_open(x[..., 4])
+        return out + self.lob_tokenizer(x[..., 5:].float())
+
+
+class Published(nn.Module):
+    """The public model."""
+
+    def __init__(self, d: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.order_info_tokenizer = Tokenizer(d)
+        self.decoder = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=49_152,
+                hidden_size=d,
+                intermediate_size=4 * d,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                attention_dropout=0.1,
+                initializer_range=0.2,
+                use_cache=False,
+            )
+        )
+        self.linear_head = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.decoder(inputs_embeds=self.order_info_tokenizer(x)).logits
+        return out
+
+
+@pytest.fixture(scope="module")
+def published() -> Published:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    return Published(CONFIG["emb_dim"], CONFIG["num_layers"], CONFIG["num_heads"]).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stored(tmp_path_factory.mktemp("public"), published.state_dict())
+
+
+def stored(folder: Path, tensors: dict[str, Tensor], **changes: Any) -> Path:
+    """A checkpoint; changes of None take a key out of the configuration."""
+    config = {k: v for k, v in {**CONFIG, **changes}.items() if v is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def orders() -> tuple[Tensor, dict[str, Tensor]]:
+    """Random orders as theirs ``[B, T, 15]`` and as ours, the states right before each order and after the last."""
+    rng = np.random.default_rng(0)
+    fields = np.stack([rng.integers(n, size=(ROWS, LENGTH + 1)) for n in (3, 32, 32, 16)], axis=-1)
+    number = fields @ np.array([32 * 32 * 16, 32 * 16, 16, 1])
+    change, time = rng.integers(-2000, 2001, size=number.shape), rng.integers(2881, size=number.shape)
+    volumes = rng.integers(33, size=(*number.shape, 10))
+    unused = rng.integers(9, size=(*number.shape, 2))
+    states = np.concatenate([change[..., None], time[..., None], volumes], axis=-1)[:, 1:]  # after each order but one
+    theirs = np.concatenate([number[:, :-1, None], unused[:, :-1], states], axis=-1)
+    before = np.concatenate([np.zeros_like(states[:, :1]), states], axis=1) + np.eye(12, dtype=int)[0] * 2000
+    batch = {"tokens": fields.astype(np.uint8), "features": before.astype(np.int16), "group": np.zeros(ROWS, np.int64)}
+    return torch.as_tensor(theirs), {k: torch.as_tensor(v) for k, v in batch.items()}
+
+
+@torch.no_grad()
+def logits(public: PublicModel, batch: dict[str, Tensor]) -> Tensor:
+    assert public.model.lm_head is not None
+    out: Tensor = public.model.lm_head(public.model.hidden(batch))
+    return out
+
+
+@torch.no_grad()
+def test_logits_equal_those_of_the_public_definition(published: Published, folder: Path) -> None:
+    theirs, batch = orders()
+    torch.testing.assert_close(logits(load_public(folder), batch), published(theirs), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_logits_are_the_same_order_by_order_with_a_ring_of_keys_and_values(published: Published, folder: Path) -> None:
+    public, (theirs, batch), prompt = load_public(folder), orders(), 4
+    model = public.model
+    assert model.lm_head is not None
+    embedded = model.embed(batch["tokens"][:, :-1].long(), batch["features"][:, 1:], batch["group"][:, None])
+    ring = Ring(model.config.shape, ROWS, public.context, like=embedded)
+    model.decoder(embedded[:, :prompt], ring=ring)
+    wanted = published(theirs)
+    for t in range(prompt, LENGTH):
+        found = model.lm_head(model.decoder.step(embedded[:, t], ring, np.arange(ROWS)))
+        torch.testing.assert_close(found, wanted[:, t], atol=1e-4, rtol=0)
+
+
+def test_the_model_comes_ready_for_use_with_its_length_and_without_an_embedding_of_the_start(folder: Path) -> None:
+    public = load_public(str(folder))
+    assert public.context == 64
+    assert not public.model.training
+    assert (public.model.config.layout, public.model.config.head) == ("public", "joint")
+    assert public.model.config.shape.dropout == 0.1
+    assert (public.model.order.kind.weight[3] == 0).all()
+
+
+def test_tensors_that_take_no_part_may_be_absent(published: Published, folder: Path, tmp_path: Path) -> None:
+    kept = {k: v for k, v in published.state_dict().items() if "linear_head" not in k and "embed_tokens" not in k}
+    _, batch = orders()
+    assert torch.equal(logits(load_public(stored(tmp_path, kept)), batch), logits(load_public(folder), batch))
+
+
+def test_half_precision_is_read_as_single(published: Published, folder: Path, tmp_path: Path) -> None:
+    _, batch = orders()
+    halved = load_public(stored(tmp_path, {k: v.half() for k, v in published.state_dict().items()}))
+    torch.testing.assert_close(logits(halved, batch), logits(load_public(folder), batch), atol=0.05, rtol=0)
+
+
+def test_missing_unknown_and_misshapen_tensors_are_all_named(published: Published, tmp_path: Path) -> None:
+    tensors = published.state_dict()
+    del tensors["order_info_tokenizer.emb_price_level.weight"]
+    tensors["order_info_tokenizer.emb_mood.weight"] = torch.zeros(2, 16)
+    tensors["decoder.model.norm.weight"] = torch.zeros(8)
+    with pytest.raises(ValueError, match="not the public order model") as caught:
+        load_public(stored(tmp_path, tensors))
+    for line in (
+        "lacks order_info_tokenizer.emb_price_level.weight",
+        "has unknown order_info_tokenizer.emb_mood.weight",
+        "decoder.model.norm.weight is 8, not 16",
+    ):
+        assert line in str(caught.value)
+
+
+def test_layers_beyond_those_of_the_configuration_are_unknown(published: Published, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has unknown decoder\.model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_public(stored(tmp_path, published.state_dict(), num_layers=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_bins_price_level": 64}, "num_bins_price_level is 64, not 32"),
+        ({"num_bins_pred_order_volume": 8}, "num_bins_pred_order_volume is 8, not 32"),
+        ({"num_bins_order_interval": 32}, "num_bins_order_interval is 32, not 16"),
+        ({"emb_dim": None, "dropout": None}, "lacks emb_dim, dropout"),
+    ],
+)
+def test_other_bins_and_other_configurations_are_errors(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_public(stored(tmp_path, {}, **changes))
+
+
+def test_damaged_files_are_errors_that_name_them(tmp_path: Path) -> None:
+    stored(tmp_path, {})
+    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged"):
+        load_public(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json: damaged"):
+        load_public(tmp_path)
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"needs model\.safetensors there"):
+        load_public(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["microsoft/mars-order-model", "no/such/folder"])
+def test_without_a_network_the_error_says_how_to_give_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such folder.*give the folder where they lie"):
+        load_public(name)

@@ -1,0 +1,51 @@
+"""Small trained generators for tests: real training, on one day of the zero-intelligence market."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+
+from markets import two_days
+from marsbench import registry
+from marsbench.data.catalogue import Period, write_dataset
+from marsbench.simulation.contracts import Artifact, Trained
+from marsbench.train import train
+
+SMALL: dict[str, dict[str, Any]] = {"lmm-order-1m": {"tokens": 16_384, "context": 64, "batch": 8}}
+"""Parameters with which training takes a few seconds; other sizes are the same class."""
+
+
+@cache
+def one_day_market() -> Path:
+    """A data set of one instrument: a training day and a test day."""
+    days = two_days()
+    periods = [
+        Period(d.instrument, d.date, d.start_ns, d.end_ns, split)
+        for d, split in zip(days, ("train", "test"), strict=True)
+    ]
+    folder = Path(mkdtemp()) / "one-day"
+    folder.mkdir()
+    write_dataset(folder, days, periods, name="one-day", version=1, summary="a training day and a test day")
+    return folder
+
+
+@cache
+def trained(name: str, *, seed: int = 0, copy: int = 0) -> tuple[Any, Artifact]:
+    """A loaded generator and its artifact; another ``copy`` is trained anew."""
+    spec = registry.Spec(name, SMALL[name])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        report = train(
+            str(spec), str(one_day_market()), seed=seed, results=mkdtemp(), track=False, say=lambda _: None
+        )
+    finally:
+        torch.set_num_threads(threads)
+    made = registry.generator(spec)
+    assert isinstance(made, Trained)
+    made.load(Artifact.read(report.artifact.folder))
+    return made, report.artifact
