@@ -29,6 +29,8 @@ from marsbench.data.errors import DataError
 from marsbench.data.reference import VERSION
 from marsbench.data.verify import verify
 from marsbench.evidence import TaskContext
+from marsbench.leaderboard import leaderboards
+from marsbench.leaderboard_text import to_markdown
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Artifact, Budget, SessionGenerator
@@ -182,6 +184,15 @@ def test_a_shown_ranking_runs_on_the_committed_results(
     arguments = shlex.split(command)[1:]
     assert not {"-o", "--output"} & set(arguments), "a test writes nothing there"
     assert main(arguments) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["results", "results/lob-bench"])
+def test_the_committed_rankings_are_those_of_the_committed_results(folder: str) -> None:
+    made = leaderboards(ROOT / folder, controls=folder != "results", missing="drop")
+    assert made
+    for board in made:
+        page = ROOT / folder / f"leaderboard-{board.dataset['name']}.md"
+        assert page.read_text() == to_markdown(board), f"make {page.name} again with marsbench leaderboard --format md"
 
 
 @pytest.mark.parametrize("command", commands("make"))
