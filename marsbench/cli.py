@@ -155,7 +155,7 @@ def _compare(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def _reproduce(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sub = _add(verbs, "reproduce", "print a published table beside what the result files say")
-    sub.add_argument("items", nargs="+", metavar="ITEM", help="tab6, tab7, or all")
+    sub.add_argument("items", nargs="+", metavar="ITEM", help="fig11, tab6, tab7, or all")
     sub.add_argument("-d", "--dataset", default="reference", metavar="DATASET", help="default: %(default)s")
     sub.add_argument("-g", "--generators", nargs="+", action="extend", metavar="GEN", help="default: all with results")
     sub.add_argument("-t", "--task", metavar="TASK", help="the item's task with other parameters")

@@ -1,22 +1,31 @@
 """``marsbench reproduce ITEM``: what a paper published beside what the result files of this folder say.
 
-An item is a table or a figure. It names the task whose results it is made from and turns them into tables; it
-simulates nothing. New items enter ``ITEMS``: one line, and a module with a function from results to ``Made``.
+An item is a table or a figure. It names what it is made from, the results of a task or trained models, and turns
+that into tables; it simulates and trains nothing, and says the command where something is missing. New items enter
+``ITEMS``: one line, and a module with a function to ``Made``.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from marsbench import progress, registry
 from marsbench import results as store
+from marsbench.data.catalogue import open_dataset
+from marsbench.figures import png
 from marsbench.files import write_atomic
+from marsbench.fitting import NotTrained, find_trained
 from marsbench.registry import nearest, parse
 from marsbench.results import Result
+from marsbench.simulation.contracts import Artifact, Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ALL = "all"
 
@@ -55,15 +64,35 @@ class Item:
     """From one result; raises ``MissingScores`` where it lacks what the item shows."""
 
 
+@dataclass(frozen=True)
+class TrainedItem:
+    """A published figure about the training of models."""
+
+    name: str
+    title: str
+    source: str
+    arms: Mapping[str, str]
+    """What is compared: label -> specification of a generator that is trained."""
+    seeds: tuple[int, ...]
+    make: Callable[[Mapping[str, Sequence[Artifact]]], Made]
+    """From the artifacts of each arm, one for each seed in order."""
+    draw: Callable[[Made], Figure]
+    """The picture, from the tables alone."""
+
+
 class MissingScores(ValueError):
     """A result without the scores that an item needs: made by other metrics, or by an older version of them."""
 
 
-ITEMS: dict[str, str] = {"tab6": "marsbench.reproduce_tab6:TAB6", "tab7": "marsbench.reproduce_tab7:TAB7"}
+ITEMS: dict[str, str] = {
+    "fig11": "marsbench.reproduce_fig11:FIG11",
+    "tab6": "marsbench.reproduce_tab6:TAB6",
+    "tab7": "marsbench.reproduce_tab7:TAB7",
+}
 """Name -> module:object."""
 
 
-def item(name: str) -> Item:
+def item(name: str) -> Item | TrainedItem:
     """An item by name.
 
     Raises
@@ -74,7 +103,7 @@ def item(name: str) -> Item:
     if name not in ITEMS:
         raise ValueError(nearest(name, [*ITEMS, ALL], what="item"))
     module, _, attribute = ITEMS[name].partition(":")
-    found: Item = getattr(import_module(module), attribute)
+    found: Item | TrainedItem = getattr(import_module(module), attribute)
     return found
 
 
@@ -126,7 +155,12 @@ def reproduce(
     """
     out = []
     for name in wanted(names):
-        one = _with_task(item(name), task)
+        asked = item(name)
+        if isinstance(asked, TrainedItem):
+            made = [asked.make(_artifacts(asked, dataset, Path(results)))]
+            out.append(Reproduction(name, asked.title, asked.source, dataset, None, command, tuple(made)))
+            continue
+        one = _with_task(asked, task)
         found = _results(one, dataset, results, limit)
         labels = list(generators) or [label for label, r in found.items() if not r.generator.get("hidden")]
         lacking = [label for label in labels if label not in found]
@@ -146,6 +180,31 @@ def reproduce(
                 raise ValueError(f"{found[label].path or label}: {error}. Score it anew: {again}") from error
         out.append(Reproduction(name, one.title, one.source, dataset, limit, command, tuple(made)))
     return out
+
+
+def _artifacts(one: TrainedItem, dataset: str, folder: Path) -> dict[str, list[Artifact]]:
+    """The trained models of every arm and seed.
+
+    Raises
+    ------
+    NotTrained
+        With the commands that train what is missing.
+    """
+    data, cache = open_dataset(dataset), folder / "cache" / "artifacts"
+    found: dict[str, list[Artifact]] = {arm: [] for arm in one.arms}
+    missing = []
+    for arm, spec in one.arms.items():
+        model = cast(Trained, registry.generator(spec))
+        for seed in one.seeds:
+            artifact = find_trained(model, data, seed, cache, progress.say)
+            if artifact is None or artifact.seed != seed:
+                words = ["marsbench", "train", spec, "-d", dataset, "--seed", str(seed)]
+                missing.append(shlex.join(words + (["--results", str(folder)] if str(folder) != "results" else [])))
+            else:
+                found[arm].append(artifact)
+    if missing:
+        raise NotTrained(f"{one.name} needs models that are not trained yet:\n  " + "\n  ".join(missing))
+    return found
 
 
 def wanted(names: Sequence[str]) -> list[str]:
@@ -207,13 +266,15 @@ def _text(one: Reproduction) -> str:
     return "\n\n".join(blocks)
 
 
-def to_markdown(found: Sequence[Reproduction]) -> str:
-    """The page that ``-o`` writes."""
+def to_markdown(found: Sequence[Reproduction], path: Path | None = None) -> str:
+    """The page that ``-o`` writes, with the pictures that lie beside ``path``."""
     blocks = []
     for one in found:
         blocks.append(f"# {one.title}\n\n{one.source}. Data set `{one.dataset}`{_limited(one)}.")
-        for made in one.made:
+        for number, made in enumerate(one.made):
             blocks.append(f"## {made.generator}\n\n{made.summary}")
+            if path is not None and isinstance(item(one.item), TrainedItem):
+                blocks.append(f"![{one.title}]({_picture_name(path, one, number)})")
             for table in made.tables:
                 head = [_row(table.columns), _row(["---"] * len(table.columns))]
                 rows = [_row([_cell(v) for v in row]) for row in table.rows]
@@ -239,5 +300,18 @@ def _cell(value: Any) -> str:
 
 
 def write(found: Sequence[Reproduction], path: str | Path) -> Path:
-    """Write the page as Markdown; returns its path."""
-    return write_atomic(path, to_markdown(found))
+    """Write the page as Markdown, pictures beside it; returns its path."""
+    path = Path(path)
+    for one in found:
+        for number, image in enumerate(_pictures(one)):
+            write_atomic(path.with_name(_picture_name(path, one, number)), image)
+    return write_atomic(path, to_markdown(found, path))
+
+
+def _pictures(one: Reproduction) -> list[bytes]:
+    asked = item(one.item)
+    return [png(asked.draw(made)) for made in one.made] if isinstance(asked, TrainedItem) else []
+
+
+def _picture_name(path: Path, one: Reproduction, number: int) -> str:
+    return f"{path.stem}{'' if path.stem.startswith(one.item) else '-' + one.item}{'' if number == 0 else number}.png"

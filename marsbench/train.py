@@ -88,10 +88,10 @@ class _Job:
             artifact_of=self.artifact_of,
         )
 
-    def artifact_of(self, generator: Generator) -> Artifact | None:
+    def artifact_of(self, generator: Generator, dataset: Dataset | None = None) -> Artifact | None:
         if not isinstance(generator, Trained):
             return None
-        return find_trained(generator, self.dataset, self.seed, self.artifacts, self.say)
+        return find_trained(generator, dataset or self.dataset, self.seed, self.artifacts, self.say)
 
     def facts(self) -> dict[str, Any]:
         """What MLflow is told about it."""

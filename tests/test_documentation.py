@@ -36,6 +36,7 @@ from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Artifact, Budget, SessionGenerator
 from marsbench.simulation.rollout import simulate
 from marsbench.simulation.validate import validate
+from marsbench.train import train
 
 pytestmark = pytest.mark.xdist_group("documentation")
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,10 +157,10 @@ def test_a_shown_command_is_one_that_the_command_line_takes(command: str) -> Non
 
 
 def test_a_shown_plug_in_exists_or_is_an_example() -> None:
-    known = {*registry.names("generators"), "coin", "stationary-bootstrap"}
+    known = {*registry.names("generators"), "coin", "stationary-bootstrap", "learned-coin"}
     for command in commands("marsbench"):
         options = vars(parser().parse_args(shlex.split(command)[1:]))
-        shown = [*(options.get("generators") or []), *(options.get("gens") or [])]
+        shown = [*(options.get("generators") or []), *(options.get("gens") or []), options.get("gen") or "GEN"]
         assert {registry.parse(spec).name for spec in shown if spec != "GEN"} <= known, command
 
 
@@ -292,7 +293,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[
         package = import_module(package_name)
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(here)])
         for block in EXAMPLES:
-            if block.file and str(Path(block.file).parent) == folder:
+            own = folder == "generators" and block.file == "coin.py"  # where an example of CONTRIBUTING finds it
+            if own or (block.file and str(Path(block.file).parent) == folder):
                 (here / Path(block.file).name).write_text(block.code)
                 names[block.file] = f"{package_name}.{Path(block.file).stem}"
     registry.table.cache_clear()
@@ -317,6 +319,36 @@ def test_the_generator_example_plays_blocks_of_the_length_that_it_says(installed
     per_minute = len(day.orders) / 90
     runs = simulate(generator, [start], 16, 5 * MINUTE, key=1)[0]
     assert np.mean([len(t.orders) for t in runs]) == pytest.approx(5 * per_minute, rel=0.1)
+
+
+def test_the_trained_generator_example_is_found_by_name_trained_and_keeps_the_contract(
+    installed: Any, home: Path, tmp_path: Path
+) -> None:
+    data = home / f"reference-v{VERSION}"
+    report = train("learned-coin", str(data), results=tmp_path, track=False, say=lambda _: None)
+    made = registry.generator("learned-coin")
+    assert isinstance(made, SessionGenerator)
+    made.load(report.artifact)
+    assert_valid(made)
+    starts = [start_at(two_days()[1], "10:00")]
+    sent = [len(t.orders) for t in simulate(made, starts, 8, 5 * MINUTE, key=1)[0]]
+    days = [two_days(profile)[0] for profile in (0, 1)]
+    per_minute = np.mean([len(day.orders) / 90 for day in days])
+    assert np.mean(sent) == pytest.approx(5 * per_minute, rel=0.15)
+
+
+def test_a_run_finds_the_trained_generator_example_and_says_how_to_train_it_where_it_is_not(
+    installed: Any, at_home: Path
+) -> None:
+    def run() -> results.Result:
+        report = runner.run(["learned-coin"], limit=2, results=at_home / "results", track=False)
+        (path,) = report.paths
+        return results.read(path)
+
+    assert "marsbench train learned-coin" in str(run().reason)
+    assert main(["train", "learned-coin", "--results", "results", "--no-track"]) == 0
+    assert run().status == "done"
+    assert list(run().training) == ["train.interval", "train.total"]
 
 
 def test_the_test_of_the_metric_example_passes(installed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from marsbench.data.catalogue import Period, write_dataset
 from marsbench.simulation.contracts import Artifact, Trained
 from marsbench.train import train
 
-SMALL: dict[str, dict[str, Any]] = {"lmm-order-1m": {"tokens": 16_384, "context": 64, "batch": 8}}
+SMALL: dict[str, dict[str, Any]] = {"lmm-order-1m": {"tokens": 8_192, "context": 64, "batch": 8}}
 """Parameters with which training takes a few seconds; other sizes are the same class."""
 
 
@@ -40,9 +40,7 @@ def trained(name: str, *, seed: int = 0, copy: int = 0) -> tuple[Any, Artifact]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        report = train(
-            str(spec), str(one_day_market()), seed=seed, results=mkdtemp(), track=False, say=lambda _: None
-        )
+        report = train(str(spec), str(one_day_market()), seed=seed, results=mkdtemp(), track=False, say=lambda _: None)
     finally:
         torch.set_num_threads(threads)
     made = registry.generator(spec)

@@ -1,17 +1,19 @@
-"""``lmm-order-SIZE``: the order model of MarS, trained by ``marsbench train`` on the training periods of a data set.
+"""The order model of MarS: ``lmm-order-SIZE``, trained by ``marsbench train``, and ``mars-order:NAME``, public weights.
 
-One class for each size; the size counts the weights of the decoder. ``lmm-order-2m`` takes part in runs that name no
-generators, the others when they are asked for.
+Of the first there is one class for each size; the size counts the weights of the decoder. ``lmm-order-2m`` takes part
+in runs that name no generators, the others when they are asked for.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from marsbench.simulation.contracts import Artifact, Session, SessionGenerator, Start, Trained, Work
+from marsbench.market.trajectory import Trajectory
+from marsbench.simulation.contracts import Artifact, Budget, Session, SessionGenerator, Start, Trained, Work
 from marsbench.simulation.randomness import Streams
 
 from .recipe import HEADS, LAYOUT_NAMES, SHAPES, Recipe
@@ -20,8 +22,11 @@ from .sampling import Sampling
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
 
+DEVICES = ("auto", "cpu", "cuda")
 FRESH = "none"
 """``init``: weights start at random."""
+PUBLIC = "microsoft/mars-order-model"
+"""The authors' weights on the Hugging Face hub."""
 
 
 class LmmOrder(Trained, SessionGenerator):
@@ -45,6 +50,11 @@ class LmmOrder(Trained, SessionGenerator):
         Name of a data set whose trained model of the same kind it starts from (``reference``), or ``none``.
     temperature, top_p
         Of sampling; 1 and 1 are the model's own distribution.
+    compile
+        Rollouts go through ``torch.compile``: the same up to rounding, a little faster, and for the first time on a
+        machine up to a minute late. Without a C++ compiler a warning says so, and they go on as they are.
+    device
+        Where rollouts are computed: ``cpu``, ``cuda`` or ``auto``, which takes a GPU where there is one.
     """
 
     version = 1
@@ -58,7 +68,7 @@ class LmmOrder(Trained, SessionGenerator):
         layout: str = "touch",
         head: str = "factorised",
         book: bool = True,
-        tokens: int = 18_000_000,
+        tokens: int = 12_000_000,
         days: int | None = None,
         context: int = 256,
         batch: int = 16,
@@ -67,8 +77,11 @@ class LmmOrder(Trained, SessionGenerator):
         init: str = FRESH,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        compile: bool = False,
+        device: str = "auto",
     ) -> None:
-        for name, value, choices in (("layout", layout, LAYOUT_NAMES), ("head", head, HEADS)):
+        chosen = (("layout", layout, LAYOUT_NAMES), ("head", head, HEADS), ("device", device, DEVICES))
+        for name, value, choices in chosen:
             if value not in choices:
                 raise ValueError(f"{self.name}: {name} {value!r}: choose one of {', '.join(choices)}")
         for name, number in (("tokens", tokens), ("context", context), ("batch", batch), ("days", days or 1)):
@@ -77,6 +90,7 @@ class LmmOrder(Trained, SessionGenerator):
         self.recipe = Recipe(self.size, layout, head, book, tokens, context, batch, learning_rate, dropout)
         self.sampling = Sampling(temperature, top_p)
         self.days, self.init = days, init
+        self.compile, self.device = compile, device
         self.model: Any = None
         self.tokeniser: Any = None
 
@@ -90,13 +104,17 @@ class LmmOrder(Trained, SessionGenerator):
         return {**recipe, "days": self.days, "init": self.init}
 
     def parameters(self) -> Mapping[str, Any]:
-        return {**self.training_parameters(), **asdict(self.sampling)}
+        return {**self.training_parameters(), **asdict(self.sampling), "compile": self.compile, "device": self.device}
 
     def train(self, dataset: Dataset, folder: Path, *, seed: int, work: Work) -> Artifact:
-        from marsbench.fitting import training_periods
+        from marsbench.fitting import check_no_overlap, training_periods
 
         from .training import train
 
+        start_from = self._start(work)
+        if start_from is not None:
+            who = f"{self.name} of {self.init!r}, from which training would start,"
+            check_no_overlap(start_from.trained_on, dataset.split("test"), who=who)
         return train(
             dataset,
             training_periods(self, dataset),
@@ -106,7 +124,7 @@ class LmmOrder(Trained, SessionGenerator):
             version=self.version,
             seed=seed,
             work=work,
-            start_from=self._start(work),
+            start_from=start_from,
         )
 
     def _start(self, work: Work) -> Artifact | None:
@@ -114,10 +132,9 @@ class LmmOrder(Trained, SessionGenerator):
         if self.init == FRESH:
             return None
         from marsbench.data.catalogue import open_dataset
-        from marsbench.fitting import find_trained
 
         other = type(self)(layout=self.recipe.layout, head=self.recipe.head, book=self.recipe.book)
-        found = find_trained(other, open_dataset(self.init), 0, work.cache, work.say)
+        found = work.artifact_of(other, open_dataset(self.init))
         if found is None:
             raise ValueError(
                 f"{self.name}: init {self.init!r}: no {self.name} has been trained on that data set; train it first: "
@@ -135,7 +152,18 @@ class LmmOrder(Trained, SessionGenerator):
         self.tokeniser = Tokeniser.load(artifact.folder)
         self.model = OrderModel(ModelConfig.from_dict(load_config(artifact.folder)["model"]))
         load_model(artifact.folder, self.model)
-        self.model.eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False).to(self._device())
+        self.model.decoder.compile_steps = self.compile
+
+    def _device(self) -> str:
+        import torch
+
+        found = torch.cuda.is_available()
+        if self.device == "cuda" and not found:
+            raise ValueError(
+                f"{self.name}: device 'cuda': torch {torch.__version__} finds no GPU here; write device=auto"
+            )
+        return "cuda" if found and self.device != "cpu" else "cpu"
 
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession
@@ -150,6 +178,80 @@ class LmmOrder(Trained, SessionGenerator):
             rollouts,
             streams,
             context=self.recipe.context,
+            sampling=self.sampling,
+        )
+
+
+class MarsOrder(SessionGenerator):
+    """The authors' public weights, ``microsoft/mars-order-model`` on the Hugging Face hub or a folder of that layout.
+
+    The weights come without their bins. Those that they are used with here are fitted on the training periods, equal
+    in frequency as theirs were; where the two differ, the model is told and says something else than it was trained
+    for, which a result of this generator must be read with.
+
+    Parameters
+    ----------
+    checkpoint
+        Name on the hub, or a local folder.
+    context
+        Orders that it looks back on; none: as many as it was trained on.
+    """
+
+    name = "mars-order"
+    version = 1
+    reacts = True
+    by_default = False
+    training_days = 10
+    summary = "the authors' public order model, with bins fitted on the training periods"
+    source = "MarS (ICLR 2025), public code and weights"
+
+    def __init__(
+        self, checkpoint: str = PUBLIC, context: int | None = None, temperature: float = 1.0, top_p: float = 1.0
+    ) -> None:
+        if context is not None and context < 1:
+            raise ValueError(f"{self.name}: context must be at least 1, or none for the model's own; got {context}")
+        self.checkpoint, self.context = checkpoint, context
+        self.sampling = Sampling(temperature, top_p)
+        self.tokeniser: Any = None
+        self.public: Any = None
+
+    def parameters(self) -> Mapping[str, Any]:
+        return {"checkpoint": self._identity(), "context": self.context, **asdict(self.sampling)}
+
+    def _identity(self) -> str:
+        """The name on the hub; of a folder its name and what its weights are."""
+        weights = Path(self.checkpoint) / "model.safetensors"
+        if not weights.is_file():
+            return self.checkpoint
+        return f"{Path(self.checkpoint).name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
+
+    def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
+        from marsbench.learning.order_stream import order_stream
+
+        from .tokeniser import Tokeniser
+
+        folder.mkdir(parents=True, exist_ok=True)
+        Tokeniser.fit([order_stream(t) for t in data], "public").save(folder)
+        return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data)
+
+    def load(self, artifact: Artifact) -> None:
+        from .public import load_public
+        from .tokeniser import Tokeniser
+
+        self.tokeniser, self.public = Tokeniser.load(artifact.folder), load_public(self.checkpoint)
+
+    def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
+        from .session import OrderModelSession
+
+        if self.public is None:
+            raise ValueError(f"{self.name} has neither weights nor bins yet; fit and load it first")
+        return OrderModelSession(
+            self.public.model,
+            self.tokeniser,
+            starts,
+            rollouts,
+            Streams.of(key, [s.uid for s in starts], rollouts),
+            context=self.context or self.public.context,
             sampling=self.sampling,
         )
 

@@ -64,6 +64,11 @@ class Layout(ABC):
     def features(self, states: NDArray[np.float32], books: Snapshots, groups: Any) -> NDArray[Any]:
         """``[n, width]`` for states ``[n, WIDTH]`` and books ``[n, 2, 10]``; one group number, or ``[n]`` of them."""
 
+    def with_clock_of(self, other: Layout) -> Layout:
+        """A copy in which the time of day is told as the other layout tells it."""
+        del other
+        return self
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -95,6 +100,10 @@ class TouchLayout(Layout):
         """Standardised states."""
         del books
         return self.scaler(states, groups)
+
+    def with_clock_of(self, other: Layout) -> TouchLayout:
+        assert isinstance(other, TouchLayout)
+        return TouchLayout(self.scaler.with_columns_of(other.scaler, ("seconds_since_open", "seconds_to_close")))
 
     def to_dict(self) -> dict[str, Any]:
         return self.scaler.to_dict()

@@ -24,7 +24,6 @@ from marsbench.learning.vocabulary import FIELDS, SIZES
 from .order_model import OrderModel
 from .recipe import ModelConfig, Shape
 
-HUB_NAME = "microsoft/mars-order-model"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 EPS = 1e-6
 """Of the public model's RMSNorm: the library's default."""
@@ -66,7 +65,7 @@ def load_public(name_or_folder: str | Path) -> PublicModel:
     ----------
     name_or_folder
         A folder with ``config.json`` and ``model.safetensors``, or a name on the Hugging Face hub, from which these
-        two files are downloaded (``HUB_NAME`` is the authors').
+        two files are downloaded (``microsoft/mars-order-model`` is the authors').
 
     Raises
     ------

@@ -29,7 +29,7 @@ class Sampling:
     def probabilities(self, logits: Floats) -> Floats:
         """``[k, n]``, rows summing to 1."""
         scaled = logits / self.temperature
-        p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        p: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
         if self.top_p < 1:
             order = np.argsort(-p, axis=1, kind="stable")
@@ -45,7 +45,8 @@ def pick(weights: Floats, uniforms: Floats) -> Ints:
     cumulative = np.cumsum(weights, axis=1)
     at = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(axis=1)
     last = weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
-    return np.minimum(at, last)
+    slots: Ints = np.minimum(at, last)
+    return slots
 
 
 def allowed(p: Floats, mask: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -5,8 +5,10 @@ when it is due, on the book as it then stands. Agents' orders enter the context 
 of a pending order as it is (time is counted between the market's own orders, and what lately happened counts only
 these), and change what it will be.
 
-Cancels: a slot of prices is drawn among those where the market has volume, a price from the slot's training values,
-and the market-owned level nearest to it within the slot gives up so many shares, newest order first.
+Cancels: a slot of prices is drawn among those where the market has volume, and a size. Orders are cancelled whole, so
+that a size must be there: where no price of the slot holds so much, another slot is drawn among those that do. Then a
+price is drawn from the slot's training values, and the market-owned level nearest to it within the slot that holds the
+size gives it up, newest order first. Without this rule cancels take less than was added, and books fill up.
 
 Beyond its context a row forgets its oldest order with each new one: keys and values stay as they were computed, so
 that a kept order still carries what it once read in those that are gone.
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 
 from marsbench.learning.bins import Bins
 from marsbench.learning.order_stream import (
+    WIDTH,
     OrderStream,
     best_quotes,
     describe_rows,
@@ -33,15 +36,15 @@ from marsbench.learning.order_stream import (
     remember_rows,
     session_ns,
     tempo_rows,
-    WIDTH,
 )
-from marsbench.learning.vocabulary import BEAT, CROSSES, START, TAKES, Vocabulary
+from marsbench.learning.vocabulary import BEAT, CROSSES, SIZES, START, TAKES, Vocabulary
 from marsbench.market.clearing_house import BookView, Events
 from marsbench.market.orders import MARKET, NO_PRICE, ORDER, Flag, Kind, Reason
 from marsbench.market.rules import MatchingRules
 from marsbench.simulation.contracts import RowOrders, Rows, Session, Start
 from marsbench.simulation.randomness import Streams
 
+from . import joint
 from .llama import Ring
 from .order_model import OrderModel
 from .sampling import Sampling, allowed, pick
@@ -67,8 +70,10 @@ class Report:
     """Cancels whose level was not at the price that was drawn."""
     snap_ticks: float = 0.0
     """By so many ticks altogether."""
+    moved: int = 0
+    """Cancels whose slot was drawn again, because no price of the first one held their size."""
     capped: int = 0
-    """Cancels that asked for more than the market had there."""
+    """Cancels that asked for more than the market had anywhere."""
 
     def to_dict(self) -> dict[str, float]:
         """Means per order, or per cancel."""
@@ -79,6 +84,7 @@ class Report:
             "masked_price_mass": self.masked_price / orders,
             "snapped_share_of_cancels": self.snapped / cancels,
             "mean_snap_ticks": self.snap_ticks / cancels,
+            "moved_share_of_cancels": self.moved / cancels,
             "capped_share_of_cancels": self.capped / cancels,
         }
 
@@ -103,6 +109,7 @@ class _Stack:
         longest = max(b.table[0].shape[1] for b in bins)
         self.values = np.zeros((len(bins), n, longest), np.int64)
         self.cumulative = np.ones((len(bins), n, longest))
+        self.mass = np.zeros((len(bins), n, longest))
         self.used = np.zeros((len(bins), n), bool)
         self.upper = np.full((len(bins), n), _FAR)
         for g, own in enumerate(bins):
@@ -110,27 +117,30 @@ class _Stack:
             k = values.shape[1]
             self.values[g, : len(own)] = np.pad(values, ((0, 0), (0, longest - k)), mode="edge")
             self.cumulative[g, : len(own), :k] = cumulative
+            self.mass[g] = np.diff(self.cumulative[g], axis=1, prepend=0.0)
             self.used[g, : len(own)] = True
             self.upper[g, : len(own) - 1] = own.upper[:-1]
 
     def draw(self, group: Ints, slot: Ints, uniforms: NDArray[np.float64]) -> Ints:
         """A value of each slot."""
         at = (self.cumulative[group, slot] <= uniforms[:, None]).sum(axis=1)
-        return self.values[group, slot, np.minimum(at, self.values.shape[2] - 1)]
+        drawn: Ints = self.values[group, slot, np.minimum(at, self.values.shape[2] - 1)]
+        return drawn
 
-    def draw_between(
-        self, group: Ints, slot: Ints, low: Ints, high: Ints, uniforms: NDArray[np.float64]
-    ) -> Ints:
+    def draw_between(self, group: Ints, slot: Ints, low: Ints, high: Ints, uniforms: NDArray[np.float64]) -> Ints:
         """A value of each slot above ``low`` and up to ``high``; where there is none, the nearest bound's."""
-        values, cumulative = self.values[group, slot], self.cumulative[group, slot]
-        mass = np.diff(cumulative, axis=1, prepend=0.0) * ((values > low[:, None]) & (values <= high[:, None]))
+        values = self.values[group, slot]
+        mass = self.mass[group, slot] * ((values > low[:, None]) & (values <= high[:, None]))
         found = values[np.arange(len(slot)), pick(mass, uniforms)]
-        return np.where(mass.sum(axis=1) > 0, found, np.clip(found, low + 1, high))
+        drawn: Ints = np.where(mass.sum(axis=1) > 0, found, np.clip(found, low + 1, high))
+        return drawn
 
     def beyond(self, group: Ints, low: Ints) -> NDArray[np.float64]:
         """Share of each slot's values above ``low``, ``[k, n]``."""
-        mass = np.diff(self.cumulative[group], axis=2, prepend=0.0)
-        return np.where(self.values[group] > low[:, None, None], mass, 0.0).sum(axis=2)
+        share: NDArray[np.float64] = np.where(self.values[group] > low[:, None, None], self.mass[group], 0.0).sum(
+            axis=2
+        )
+        return share
 
 
 @dataclass
@@ -252,7 +262,7 @@ class OrderModelSession(Session):
             clock = np.asarray(self.rules.trading_ns(sent["time_ns"]), np.int64)
             own = sent["owner"] == MARKET
             passed = np.maximum(clock - self.last_ns[r], 0)
-            tokens = self._tokens(one, passed, tempo_rows(self.memory, r))
+            tokens = self._tokens(one, passed, self._tempo(r))
             signed = np.where(one.side == Kind.BID, one.traded, -one.traded) / self.lot
             remember_rows(
                 self.memory, r, clock.astype(np.float64), signed, own.astype(np.float64), mid[r].astype(np.float64)
@@ -282,25 +292,36 @@ class OrderModelSession(Session):
 
     def _time(self, rows: Rows, now_ns: Ints, features: NDArray[Any]) -> None:
         """Draw intervals where an order is new; give everybody the context of its next decision."""
-        where = torch.as_tensor(rows, device=self.device)
-        head, hidden = self.model.factorised, self.hidden[where]
-        if head is not None:
-            context = head.context(hidden, torch.as_tensor(features, device=self.device))
-            self.context[where] = context
-        new = np.flatnonzero(self.fresh[rows])
-        fresh = rows[new]
-        if head is not None and len(new):
-            logits = head.interval_logits(context if len(new) == len(rows) else context[torch.as_tensor(new)])
-        elif head is None:
-            assert self.model.lm_head is not None and self.table is not None
-            whole = self.model.lm_head(hidden).view(-1, 3, 32, 32, 16) / self.sampling.temperature
-            logits = whole[torch.as_tensor(new)].logsumexp((1, 2, 3)) * self.sampling.temperature
-        if len(new):
-            self._draw_intervals(fresh, now_ns[new], logits.double().cpu().numpy())
+        head = self.model.factorised
         if head is None:
-            assert self.table is not None
-            slot = torch.as_tensor(self.slot[rows], device=self.device)
-            self.table[where] = whole[torch.arange(len(rows)), :, :, :, slot]
+            self._joint_time(rows, now_ns)
+            return
+        where = torch.as_tensor(rows, device=self.device)
+        context = head.context(self.hidden[where], torch.as_tensor(features, device=self.device))
+        self.context[where] = context
+        new = np.flatnonzero(self.fresh[rows])
+        if len(new) == 0:
+            return
+        own = context if len(new) == len(rows) else context[torch.as_tensor(new, device=self.device)]
+        self._draw_intervals(rows[new], now_ns[new], head.interval_logits(own).double().cpu().numpy())
+
+    def _joint_time(self, rows: Rows, now_ns: Ints) -> None:
+        """The same of the joint head: it gives the scores of all that can come with the interval."""
+        assert self.model.lm_head is not None
+        assert self.table is not None
+        weight, temperature, fresh = self.model.lm_head.weight, self.sampling.temperature, self.fresh[rows]
+        new = np.flatnonzero(fresh)
+        for at in (new[i : i + joint.ROWS] for i in range(0, len(new), joint.ROWS)):
+            where = torch.as_tensor(rows[at], device=self.device)
+            intervals, scores = joint.interval_scores(self.hidden[where], weight, temperature)
+            self._draw_intervals(rows[at], now_ns[at], (intervals * temperature).double().cpu().numpy())
+            drawn = torch.as_tensor(self.slot[rows[at]], device=self.device)
+            self.table[where] = scores[drawn, torch.arange(len(at), device=self.device)].view(-1, *SIZES[:3])
+        if not fresh.all():
+            old = rows[~fresh]
+            where = torch.as_tensor(old, device=self.device)
+            scores = joint.scores_given(self.hidden[where], weight, temperature, self.slot[old])
+            self.table[where] = scores.view(-1, *SIZES[:3])
 
     def _draw_intervals(self, rows: Rows, now_ns: Ints, logits: NDArray[np.float64]) -> None:
         """Times of new orders, given that nothing has come since the market's last one."""
@@ -324,8 +345,13 @@ class OrderModelSession(Session):
 
     def _beats(self, rows: Rows) -> NDArray[np.float64]:
         """Nanoseconds of one unit of intervals by tempo."""
-        beats: NDArray[np.float64] = tempo_rows(self.memory, rows) / BEAT
-        return beats
+        return self._tempo(rows) / BEAT
+
+    def _tempo(self, rows: Rows) -> NDArray[np.float64]:
+        """The tempo of each row, within what training showed of its group."""
+        low, high = self.tokeniser.vocabulary.tempo_range_ns[self.group[rows]].T
+        tempo: NDArray[np.float64] = np.clip(tempo_rows(self.memory, rows), low, high)
+        return tempo
 
     # --- what ---------------------------------------------------------------------------------------
 
@@ -333,22 +359,40 @@ class OrderModelSession(Session):
     def decide(self, rows: Rows, book: BookView) -> RowOrders:
         quotes, group = self.quotes[rows], self.group[rows]
         uniforms = self.streams.uniforms(rows, self.index[rows], MARK, 6)
-        open_slots = self._open_slots(rows, quotes, book)
-        types, price, volume = self._marks(rows, open_slots, uniforms)
+        open_slots, largest = self._open_slots(rows, quotes, book)
+        types, price, volume, weights = self._marks(rows, open_slots, uniforms)
         cancel = types == Kind.CANCEL
         out = np.zeros(len(rows), ORDER)
         out["kind"] = types
         new, gone = np.flatnonzero(~cancel), np.flatnonzero(cancel)
         self._new_orders(out, new, group[new], types[new], price[new], volume[new], quotes[new], uniforms[new], book)
-        self._cancels(out, gone, group[gone], price[gone], volume[gone], quotes[gone], uniforms[gone], book)
+        if len(gone):
+            asked = self.slots.cancel_volume.draw(group[gone], volume[gone], uniforms[gone, 4])
+            price[gone] = self._holding(price[gone], asked, largest[gone], weights[gone], uniforms[gone, 5])
+            most = largest[gone, price[gone]]
+            self._cancels(out, gone, group[gone], price[gone], asked, most, quotes[gone], uniforms[gone], book)
         self.fresh[rows] = True
         self.report.orders += len(rows)
         self.report.cancels += len(gone)
         sent = out["size_shares"] > 0
         return RowOrders(rows[sent], out[sent])
 
-    def _open_slots(self, rows: Rows, quotes: Ints, book: BookView) -> NDArray[np.bool_]:
-        """Price slots ``[k, 3, 32]`` that can be ordered at: by type ask, bid, cancel."""
+    def _holding(
+        self, price: Ints, asked: Ints, largest: Ints, weights: NDArray[np.float64], uniforms: NDArray[np.float64]
+    ) -> Ints:
+        """Slots of cancels ``[k]``, drawn again where theirs does not hold what is asked; the fullest if none does."""
+        short = largest[np.arange(len(price)), price] < asked
+        fits = np.where(largest >= asked[:, None], weights, 0.0)
+        able = fits.sum(axis=1) > 0
+        self.report.moved += int((short & able).sum())
+        fits[~able] = largest[~able] == largest[~able].max(axis=1, keepdims=True)
+        return np.where(short, pick(fits, uniforms), price)
+
+    def _open_slots(self, rows: Rows, quotes: Ints, book: BookView) -> tuple[NDArray[np.bool_], Ints]:
+        """Price slots ``[k, 3, 32]`` that can be ordered at: by type ask, bid, cancel.
+
+        And the market's largest volume at any one price of each cancel slot, ``[k, 32]``.
+        """
         group, bins = self.group[rows], self.slots.new_price
         out = np.zeros((len(rows), 3, 32), bool)
         new = bins.used[group].copy()
@@ -361,19 +405,19 @@ class OrderModelSession(Session):
                 out[:, side] = new & ((lowest < CROSSES) | there[:, 1 - side, None])
         else:
             out[:, Kind.ASK] = out[:, Kind.BID] = new
-        for side in (Kind.ASK, Kind.BID):
-            out[:, Kind.CANCEL] |= self._with_volume(group, side, quotes, book)
-        return out
+        largest = np.maximum(*(self._largest(group, side, quotes, book) for side in (Kind.ASK, Kind.BID)))
+        out[:, Kind.CANCEL] = largest > 0
+        return out, largest
 
-    def _with_volume(self, group: Ints, side: Kind, quotes: Ints, book: BookView) -> NDArray[np.bool_]:
-        """Cancel slots ``[k, 32]`` that hold volume of the market on a side."""
+    def _largest(self, group: Ints, side: Kind, quotes: Ints, book: BookView) -> Ints:
+        """The market's largest volume at any one price of each cancel slot on a side, ``[k, 32]``."""
         low, high = self._cancel_range(group, side, quotes)  # ticks from the side's best, [k, 32]
         if side == Kind.BID:  # slots count upwards in price, distances away from the best
             low, high = low[:, ::-1], high[:, ::-1]
         edges = np.concatenate([np.clip(low, 0, None), np.clip(high[:, -1:] + 1, 0, None)], axis=1)
         edges = np.maximum.accumulate(edges, axis=1)
-        volume = book.volume_by_distance(quotes, edges)[:, side]
-        return (volume > 0) if side == Kind.ASK else (volume > 0)[:, ::-1]
+        found = book.largest_by_distance(side, quotes[:, side], edges)
+        return found if side == Kind.ASK else found[:, ::-1]
 
     def _cancel_range(self, group: Ints, side: Kind, quotes: Ints) -> tuple[Ints, Ints]:
         """First and last distance of each cancel slot from a side's best quote, ``[k, 32]`` (first > last: none)."""
@@ -394,9 +438,9 @@ class OrderModelSession(Session):
 
     def _marks(
         self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
-    ) -> tuple[Ints, Ints, Ints]:
-        """Type, price slot and volume slot of each row."""
-        group, possible = self.group[rows], open_slots.any(axis=2)
+    ) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
+        """Type, price slot and volume slot of each row; probabilities ``[k, 32]`` of price slots given types."""
+        group, possible = self.group[rows], np.asarray(open_slots.any(axis=2))
         where = torch.as_tensor(rows, device=self.device)
         head = self.model.factorised
         if head is None:
@@ -411,11 +455,11 @@ class OrderModelSession(Session):
         p, lost = allowed(
             self.sampling.probabilities(logits.double().cpu().numpy()), open_slots[np.arange(len(rows)), types]
         )
-        price = pick(p, uniforms[:, 1])
+        prices, price = p, pick(p, uniforms[:, 1])
         self.report.masked_price += float(lost.sum())
         logits = head.volume_logits(context, kinds, torch.as_tensor(price, device=self.device))
         p, _ = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), self._volumes(group, types))
-        return types, price, pick(p, uniforms[:, 2])
+        return types, price, pick(p, uniforms[:, 2]), prices
 
     def _volumes(self, group: Ints, types: Ints) -> NDArray[np.bool_]:
         cancel = (types == Kind.CANCEL)[:, None]
@@ -423,7 +467,7 @@ class OrderModelSession(Session):
 
     def _joint_marks(
         self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
-    ) -> tuple[Ints, Ints, Ints]:
+    ) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
         """The same of the joint head: from the logits of all tokens with the interval that was drawn."""
         assert self.table is not None
         logits = self.table[torch.as_tensor(rows, device=self.device)].flatten(1).double().cpu().numpy()
@@ -437,7 +481,7 @@ class OrderModelSession(Session):
         at = pick(kept.reshape(len(rows), -1), uniforms[:, 0])
         types, price = at // 32, at % 32
         p, _ = allowed(whole[np.arange(len(rows)), types, price], self._volumes(self.group[rows], types))
-        return types, price, pick(p, uniforms[:, 2])
+        return types, price, pick(p, uniforms[:, 2]), kept[np.arange(len(rows)), types]
 
     def _new_orders(
         self, out: Any, at: Ints, group: Ints, side: Ints, price: Ints, volume: Ints, quotes: Ints, uniforms: Any,
@@ -462,10 +506,9 @@ class OrderModelSession(Session):
         out["size_shares"][at] = np.where(odd, size, np.maximum(size // lot, 1) * lot)
 
     def _cancels(
-        self, out: Any, at: Ints, group: Ints, price: Ints, volume: Ints, quotes: Ints, uniforms: Any, book: BookView
-    ) -> None:
-        if len(at) == 0:
-            return
+        self, out: Any, at: Ints, group: Ints, price: Ints, asked: Ints, largest: Ints, quotes: Ints, uniforms: Any,
+        book: BookView,
+    ) -> None:  # fmt: skip
         ask, bid = quotes.T
         where = self.slots.cancel_price.draw(group, price, uniforms[:, 3])
         found, owned, drawn = np.full(len(at), NO_PRICE), np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
@@ -482,12 +525,12 @@ class OrderModelSession(Session):
                 away = (sign * where - (ask - bid)) // 2
             target = best + sign * np.clip(away, low, high)
             ends = np.sort(np.stack([best + sign * low, best + sign * np.minimum(high, _FAR)]), axis=0)
+            least = np.minimum(asked, largest)[todo]
             prices, _, volumes = book.of(at[todo]).nearest_owned(
-                np.full(len(todo), int(side)), target[todo], ends[0, todo], ends[1, todo]
+                np.full(len(todo), int(side)), target[todo], ends[0, todo], ends[1, todo], least_shares=least
             )
             found[todo], owned[todo], drawn[todo] = prices, volumes, target[todo]
         there = found != NO_PRICE
-        asked = self.slots.cancel_volume.draw(group, volume, uniforms[:, 4])
         self.report.snapped += int((there & (found != drawn)).sum())
         self.report.snap_ticks += float(np.abs(np.where(there, found - drawn, 0)).sum())
         self.report.capped += int((there & (asked > owned)).sum())

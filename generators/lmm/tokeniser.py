@@ -14,12 +14,12 @@ from marsbench.files import pretty, write_atomic
 from marsbench.learning.bins import Bins
 from marsbench.learning.order_stream import OrderStream
 from marsbench.learning.token_files import Content
-from marsbench.learning.vocabulary import FIELDS, Vocabulary, interval_coordinates, price_coordinates
+from marsbench.learning.vocabulary import CROSSES, FIELDS, TAKES, Vocabulary, interval_coordinates, price_coordinates
 from marsbench.market.orders import Kind
 
 from .layouts import LAYOUTS, Layout
 
-BINS, LAYOUT = "bins.json", "layout.json"
+BINS, LAYOUT, REPORT = "bins.json", "layout.json", "information_lost.json"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def information_lost(vocabulary: Vocabulary, streams: Iterable[OrderStream]) -> 
     ``values`` distinct ones in the streams; ``bits`` entropy of the token; ``bits_lost`` entropy of the value given
     its token (of intervals, which hardly repeat, after rounding to 1/16 of an octave); ``exact`` share of values that
     are alone in their bin; ``error_sd`` root mean square difference between a value and one drawn for its token,
-    in standard deviations of the value (of prices, within their half of the touch layout's scale).
+    in standard deviations of the value (of prices: of the distance from the quote that they count from).
     """
     samples: dict[str, dict[str, list[Any]]] = {}
     for stream in streams:
@@ -90,21 +90,22 @@ def information_lost(vocabulary: Vocabulary, streams: Iterable[OrderStream]) -> 
         }.items():
             own.setdefault(name, []).append(values)
     return {
-        group: {name: _lost(getattr(vocabulary.bins[group], name), np.concatenate(v)) for name, v in own.items()}
+        group: {name: _lost(name, getattr(vocabulary.bins[group], name), np.concatenate(v)) for name, v in own.items()}
         for group, own in samples.items()
     }
 
 
-def _lost(bins: Bins, values: Any) -> dict[str, float]:
+def _lost(name: str, bins: Bins, values: Any) -> dict[str, float]:
     tokens = bins.encode(values)
-    coarse = (
-        np.round(np.log2(np.maximum(values, 1)) * 16).astype(np.int64) if len(np.unique(values)) > 20_000 else values
-    )
-    joint = _entropy(np.unique(np.stack([tokens, coarse], 1), axis=0, return_counts=True)[1])
+    told = values
+    if name == "interval":
+        told = np.round(np.log2(np.maximum(values, 1)) * 16).astype(np.int64)
+    joint = _entropy(np.unique(np.stack([tokens, told], 1), axis=0, return_counts=True)[1])
     of_token = _entropy(np.bincount(tokens))
     alone = np.array([len(v) == 1 for v in bins.values])
     drawn = bins.decode(tokens, np.random.default_rng(0).random(len(values)))
-    spread = float(values.std())
+    distance = values - np.select([values >= TAKES, values >= CROSSES], [TAKES, CROSSES]) if "price" in name else values
+    spread = float(distance.std())
     return {
         "values": float(len(np.unique(values))),
         "bits": of_token,
@@ -121,4 +122,4 @@ def _entropy(counts: Any) -> float:
 
 def write_report(folder: Path, lost: Mapping[str, Any]) -> None:
     """Keep the report beside the bins."""
-    write_atomic(folder / "information_lost.json", pretty({"fields": list(FIELDS), "groups": lost}) + "\n")
+    write_atomic(folder / REPORT, pretty({"fields": list(FIELDS), "groups": lost}) + "\n")

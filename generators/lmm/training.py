@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from marsbench.learning.token_files import Content, TokenFiles, Windows, write_t
 from marsbench.progress import bar
 from marsbench.simulation.contracts import Artifact, Work
 
+from . import context
 from .order_model import OrderModel
 from .recipe import SHAPES, ModelConfig, Recipe
-from .tokeniser import Tokeniser, information_lost, write_report
+from .tokeniser import REPORT, Tokeniser, information_lost, write_report
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
@@ -56,24 +58,39 @@ def _spread(periods: Sequence[Period], count: int) -> list[Period]:
     return chosen
 
 
-def prepare(dataset: Dataset, periods: Sequence[Period], layout: str, cache: Path) -> Prepared:
-    """Bins, features and token files of training and validation periods, made once for each layout."""
+def prepare(
+    dataset: Dataset, periods: Sequence[Period], layout: str, cache: Path, start_from: Artifact | None = None
+) -> Prepared:
+    """Bins, features and token files of training and validation periods, made once for each layout.
+
+    What starts from another model tells the time of day as that one does.
+    """
     held = dataset.split("validation")
     names = [period_text(p) for p in (*periods, *held)]
-    identity = digest(["order tokens 2", dataset.content_hash, names, layout, len(held)])
+    after = [start_from.content_hash] if start_from else []
+    identity = digest(["order tokens 3", dataset.content_hash, names, layout, len(held), *after])
     folder = cache / f"tokens-{identity[:32]}"
     if not (folder / "validation" / "index.json").exists():
         with training.main_process_first():
             if not (folder / "validation" / "index.json").exists():
-                _write(dataset, periods, held, layout, folder, identity)
+                _write(dataset, periods, held, layout, folder, identity, start_from)
     return Prepared(Tokeniser.load(folder), TokenFiles(folder / "train"), TokenFiles(folder / "validation"))
 
 
 def _write(
-    dataset: Dataset, periods: Sequence[Period], held: Sequence[Period], layout: str, folder: Path, identity: str
+    dataset: Dataset,
+    periods: Sequence[Period],
+    held: Sequence[Period],
+    layout: str,
+    folder: Path,
+    identity: str,
+    start_from: Artifact | None,
 ) -> None:
     streams = [order_stream(dataset.trajectory(p)) for p in _spread(periods, FITTED_ON)]
     tokeniser = Tokeniser.fit(streams, layout, data_hash=dataset.content_hash)
+    if start_from is not None:
+        other = Tokeniser.load(start_from.folder).layout
+        tokeniser = replace(tokeniser, layout=tokeniser.layout.with_clock_of(other))
     folder.mkdir(parents=True, exist_ok=True)
     tokeniser.save(folder)
     write_report(folder, information_lost(tokeniser.vocabulary, streams[:: FITTED_ON // REPORTED_ON]))
@@ -110,7 +127,7 @@ def train(
     start_from: Artifact | None,
 ) -> Artifact:
     """Train, and seal the artifact: weights, bins, layout, losses by step, baselines, model card."""
-    prepared = prepare(dataset, periods, recipe.layout, work.cache)
+    prepared = prepare(dataset, periods, recipe.layout, work.cache, start_from)
     model = _model(recipe, prepared.tokeniser, seed, start_from)
     windows = Windows(prepared.train, recipe.context, seed)
     held = Windows(prepared.validation, recipe.context, seed).every(VALIDATION_WINDOWS, recipe.batch)
@@ -118,6 +135,7 @@ def train(
         model, windows, held, recipe.plan(), seed=seed, scratch=work.scratch, say=work.say, on_point=work.on_point
     )
     baselines = baseline_losses(prepared.train, prepared.validation)
+    beyond = _context_effect(model, prepared.validation, recipe.context, seed)
     config = {
         "model": model.config.to_dict(),
         "recipe": asdict(recipe),
@@ -126,16 +144,28 @@ def train(
         "baselines": baselines,
         "best_step": result.best_step,
         "tokens_seen": result.tokens,
+        "context_effect": beyond,
     }
     prepared.tokeniser.save(folder)
-    (folder / "information_lost.json").write_bytes((prepared.train.folder.parent / "information_lost.json").read_bytes())
+    shutil.copy(prepared.train.folder.parent / REPORT, folder / REPORT)
     result.write_curves(folder)
-    save_model(folder, model, config, card=_card(name, dataset, recipe, result, baselines, seed, work, start_from))
+    card = _card(name, dataset, recipe, result, baselines, seed, work, start_from)
+    if beyond:
+        card = replace(card, limits=(*card.limits, context.sentence(beyond)))
+    save_model(folder, model, config, card=card)
     held_periods = dataset.split("validation")
     data = (dataset.trajectory(p) for p in (*periods, *held_periods))
     return Artifact.write(
         folder, generator=name, version=version, seed=seed, data=data, dataset_hash=dataset.content_hash, key=work.key
     )
+
+
+def _context_effect(model: OrderModel, files: TokenFiles, orders: int, seed: int) -> dict[str, Any]:
+    """On the device of the training."""
+    model.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
+    found = context.report(model, files, orders, seed)
+    model.to("cpu")
+    return found
 
 
 def _model(recipe: Recipe, tokeniser: Tokeniser, seed: int, start_from: Artifact | None) -> OrderModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,8 @@ class Card:
         return [(name, text) for name, text in texts.items() if text]
 
     def _losses(self) -> str:
-        columns = {"this model": self.losses, **self.baselines}
+        bits = {name: nats / math.log(2) for name, nats in self.losses.items()}
+        columns = {"this model": self.losses, "in bits": bits, **self.baselines}
         names = list(dict.fromkeys(name for losses in columns.values() for name in losses))
         rows = [(n, *(f"{c[n]:.4f}" if n in c else "-" for c in columns.values())) for n in names]
         return _table(("field", *columns), rows)

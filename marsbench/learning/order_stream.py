@@ -31,15 +31,15 @@ SCALES_S = (3.0, 30.0, 180.0, 900.0, 3600.0)
 _SCALES_NS = np.array(SCALES_S) * SECOND
 _N = len(SCALES_S)
 
-CLOCK, OPEN_MID, MID, LAST, COUNT, TEMPO = range(6)
-"""Columns of a memory: trading time, mid at the open and now (half ticks), time of the market's last order, how many
-there were, mean interval between them lately (ns) ..."""
-RATE, MEAN_MID, MOVES, FLOW, VOLUME, MEMORY = (6 + k * _N for k in range(6))
+CLOCK, BEGIN, OPEN_MID, MID = range(4)
+"""Columns of a memory: trading time now and at the beginning, mid at the open and now (half ticks) ..."""
+RATE, MEAN_MID, MOVES, FLOW, VOLUME, MEMORY = (4 + k * _N for k in range(6))
 """... and five sums on five scales."""
-TEMPO_ORDERS = 64
-"""The tempo is an average over about so many intervals."""
+TEMPO_SCALE = 2
+"""The tempo is that of three minutes: the mean interval between the market's orders on this scale. One that followed a
+number of orders instead of a time would run away in simulation: the more orders, the sooner it would follow them."""
 FIRST_TEMPO_NS = float(SECOND)
-"""Before the first interval."""
+"""Before the first order."""
 
 GAPS = (1, 2, 4, 9)
 """Levels whose distance from the best one is part of a state, counted from 0."""
@@ -99,17 +99,16 @@ def remember(memory, clock_ns, signed_lots, counts, mid):  # type: ignore[no-unt
     if mid != 0:
         memory[MID] = mid
     memory[CLOCK] = clock_ns
-    if counts > 0:
-        memory[COUNT] += 1
-        interval = clock_ns - memory[LAST]
-        memory[TEMPO] += (interval - memory[TEMPO]) / min(memory[COUNT], TEMPO_ORDERS)
-        memory[LAST] = clock_ns
 
 
 @njit(cache=True)
 def tempo_of(memory):  # type: ignore[no-untyped-def]
     """Mean interval between the market's orders lately, in nanoseconds, at least 1."""
-    return max(memory[TEMPO], 1.0) if memory[COUNT] > 0 else FIRST_TEMPO_NS
+    orders = memory[RATE + TEMPO_SCALE]
+    if orders <= 0.0:
+        return FIRST_TEMPO_NS
+    scale = _SCALES_NS[TEMPO_SCALE]
+    return max(scale * (1.0 - np.exp((memory[BEGIN] - memory[CLOCK]) / scale)) / orders, 1.0)
 
 
 @njit(cache=True)
@@ -230,7 +229,7 @@ def order_stream(trajectory: Trajectory) -> OrderStream:
     books = _taken(done.snapshots, np.append(index, index[-1] + 1 if len(index) else len(sent)))
     lot = float(rules.lot_shares)
     states, memory = np.empty((len(index) + 1, WIDTH), np.float32), new_memory(1)[0]
-    memory[LAST] = begin
+    memory[BEGIN] = begin
     tempo = np.empty(len(index))
     ask, bid = best_quotes(_taken(books, np.zeros(1, np.int64)))[0]
     remember(memory, float(begin), 0.0, 0.0, float(ask + bid))

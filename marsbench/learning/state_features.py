@@ -6,7 +6,7 @@ eight of them, and kept in half precision, so that a file of training data and a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -48,6 +48,16 @@ class Scaler:
         values = (_log(states) - self.mean[groups]) / self.scale[groups]
         cut: NDArray[np.float16] = np.clip(values, -LIMIT, LIMIT).astype(np.float16)
         return cut
+
+    def with_columns_of(self, other: Scaler, names: Sequence[str]) -> Scaler:
+        """A copy that scales some columns as another one does, by the mean of its groups.
+
+        For data that hold a morning only: what a model learned of afternoons elsewhere keeps its meaning.
+        """
+        at = [STATE.index(name) for name in names]
+        mean, scale = self.mean.copy(), self.scale.copy()
+        mean[:, at], scale[:, at] = other.mean[:, at].mean(axis=0), other.scale[:, at].mean(axis=0)
+        return Scaler(mean, scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -16,16 +16,16 @@ And so is what intervals are measured in:
 ``clock``
     Nanoseconds.
 ``tempo``
-    Thousandths of the mean interval lately. With one set of bins for busy and for quiet times, what a clock's last
-    bin holds is mostly of busier times than the quiet ones where it is drawn: a quarter of the time of REF-D's
-    quietest tenths of an hour is lost that way, and each order that comes too early makes the next one do so too.
+    Thousandths of the mean interval of the last minutes. With one set of bins for busy and for quiet times, what a
+    clock's last bin holds is mostly of busier times than the quiet ones where it is drawn: a quarter of the time of
+    REF-D's quietest ten minutes is lost that way, and each order that comes too early makes the next one do so too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -84,14 +84,16 @@ def price_coordinates(
     trades = (beyond >= 0) & (kind != Kind.CANCEL)
     new = np.where(trades, np.where(ioc, TAKES, CROSSES) + np.minimum(beyond, _FAR), np.clip(inward, -_FAR, _FAR))
     away = np.maximum(-inward, 0)
-    return np.where(kind == Kind.CANCEL, np.where(up, away, -1 - away), new)
+    where: Ints = np.where(kind == Kind.CANCEL, np.where(up, away, -1 - away), new)
+    return where
 
 
 def interval_coordinates(intervals: str, interval_ns: Ints, tempo_ns: NDArray[np.float64]) -> Ints:
     """Intervals in the unit of their bins."""
     if intervals == "clock":
         return interval_ns
-    return np.rint(np.minimum(interval_ns / tempo_ns, 1e9) * BEAT).astype(np.int64)
+    beats: Ints = np.rint(np.minimum(interval_ns / tempo_ns, 1e9) * BEAT).astype(np.int64)
+    return beats
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ class Vocabulary:
     """Group -> bins."""
     data_hash: str = ""
     """Of what they were fitted on."""
+    tempo_ns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Group -> shortest and longest tempo of training (all but one order in a thousand lie between): a simulation
+    measures its intervals by none beyond them."""
 
     def __post_init__(self) -> None:
         if self.prices not in PRICES:
@@ -165,13 +170,20 @@ class Vocabulary:
         """
         samples: dict[str, dict[str, list[Ints]]] = {}
         members: dict[str, str] = {}
+        tempos: dict[str, list[NDArray[np.float64]]] = {}
         for stream in streams:
             group = members.setdefault(stream.instrument, (groups or {}).get(stream.instrument, stream.instrument))
             own = samples.setdefault(group, {name: [] for name in _PARTS})
+            tempos.setdefault(group, []).append(stream.tempo_ns)
             for name, values in _sample(stream, prices, intervals).items():
                 own[name].append(values)
         fitted = {name: _fit(name, parts, prices) for name, parts in sorted(samples.items())}
-        return cls(prices, intervals, members, fitted, data_hash)
+        return cls(prices, intervals, members, fitted, data_hash, {g: _range(t) for g, t in sorted(tempos.items())})
+
+    @cached_property
+    def tempo_range_ns(self) -> NDArray[np.float64]:
+        """``[G, 2]``, see ``tempo_ns``."""
+        return np.array([self.tempo_ns[name] for name in self.names])
 
     @cached_property
     def names(self) -> list[str]:
@@ -244,6 +256,7 @@ class Vocabulary:
             "intervals": self.intervals,
             "data_hash": self.data_hash,
             "groups": dict(self.groups),
+            "tempo_ns": {name: list(ends) for name, ends in self.tempo_ns.items()},
             "bins": {name: bins.to_dict() for name, bins in self.bins.items()},
         }
 
@@ -265,7 +278,8 @@ class Vocabulary:
             if values["format"] != FORMAT:
                 raise ValueError(f"format is {values['format']}, this version reads {FORMAT}")
             bins = {name: GroupBins.from_dict(parts) for name, parts in values["bins"].items()}
-            return cls(values["prices"], values["intervals"], values["groups"], bins, values["data_hash"])
+            tempo_ns = {name: (low, high) for name, (low, high) in values["tempo_ns"].items()}
+            return cls(values["prices"], values["intervals"], values["groups"], bins, values["data_hash"], tempo_ns)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged token bins ({error!r})") from error
 
@@ -284,6 +298,11 @@ def _sample(stream: OrderStream, prices: str, intervals: str) -> dict[str, Ints]
         "cancel_volume": stream.size_shares[taken],
         "interval": interval_coordinates(intervals, stream.interval_ns, stream.tempo_ns),
     }
+
+
+def _range(tempos: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    low, high = np.quantile(np.concatenate(tempos), (0.0005, 0.9995))
+    return float(low), float(high)
 
 
 def _fit(group: str, parts: Mapping[str, Sequence[Ints]], prices: str) -> GroupBins:

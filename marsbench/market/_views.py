@@ -120,6 +120,32 @@ def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, 
 
 
 @kernel
+def largest_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, side, anchors, edges, out):
+    """The market's largest volume at any one price of one side, in bins of distance, into ``out[k, bin]``."""
+    bins = out.shape[1]
+    for k in range(len(rows)):
+        b = rows[k]
+        for j in range(bins):
+            out[k, j] = 0
+        base = (b * 2 + side) * cap_levels
+        anchor = np.int64(anchors[k])
+        j = 0
+        for at in range(head[b, N_ASK + side] - 1, -1, -1):
+            key = np.int64(keys[base + at])
+            distance = anchor - key if side == BID else -key - anchor
+            while j < bins and distance >= edges[k, j + 1]:
+                j += 1
+            if j == bins:
+                break
+            if distance >= edges[k, j]:
+                level = b * cap_levels + slots[base + at]
+                if head[b, AGENT_LIVE] == 0:
+                    out[k, j] = max(out[k, j], levels[level].volume)
+                else:
+                    out[k, j] = max(out[k, j], _owned(nodes, levels, level, b * cap_nodes, 0))
+
+
+@kernel
 def level_at_volume(
     head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, anchors, near, far, targets, out
 ):  # fmt: skip
@@ -157,9 +183,9 @@ def level_at_volume(
 
 @kernel
 def nearest_owned(
-    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, low, high, owner, out
+    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, low, high, least, owner, out
 ):  # fmt: skip
-    """Level nearest to ``prices[k]`` on ``sides[k]`` where ``owner`` has volume, at ``low[k]`` .. ``high[k]``.
+    """Level nearest to ``prices[k]`` where ``owner`` has ``least[k]`` shares, at ``low[k]`` .. ``high[k]``.
 
     ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there, ``out[k, 2]``
     all of the owner's volume there; of two equally near levels the one nearer to the touch.
@@ -169,16 +195,16 @@ def nearest_owned(
         base = (b * 2 + side) * cap_levels
         n = head[b, N_ASK + side]
         key = np.int64(prices[k]) if side == BID else -np.int64(prices[k])
-        least, most = (low[k], high[k]) if side == BID else (-high[k], -low[k])
+        bottom, top = (low[k], high[k]) if side == BID else (-high[k], -low[k])
         out[k, 0] = NO_PRICE
         out[k, 1] = 0
         out[k, 2] = 0
         better = position(keys, base, n, key)
         worse = better - 1
         while True:
-            if better < n and keys[base + better] > most:
+            if better < n and keys[base + better] > top:
                 better = n
-            if worse >= 0 and keys[base + worse] < least:
+            if worse >= 0 and keys[base + worse] < bottom:
                 worse = -1
             if better >= n and worse < 0:
                 break
@@ -191,14 +217,17 @@ def nearest_owned(
                 at = worse
                 worse -= 1
             price = np.int64(keys[base + at])
-            if price < least or price > most:
+            if price < bottom or price > top:
                 continue
             level = b * cap_levels + slots[base + at]
             node = np.int64(levels[level].last)
             while node >= 0 and nodes[b * cap_nodes + node].owner != owner:
                 node = np.int64(nodes[b * cap_nodes + node].prev)
-            if node >= 0:
+            if node < 0:
+                continue
+            owned = _owned(nodes, levels, level, b * cap_nodes, owner)
+            if owned >= least[k]:
                 out[k, 0] = price if side == BID else -price
                 out[k, 1] = nodes[b * cap_nodes + node].size
-                out[k, 2] = _owned(nodes, levels, level, b * cap_nodes, owner)
+                out[k, 2] = owned
                 break

@@ -133,19 +133,35 @@ class BookView:
         )  # fmt: skip
         return out[:, 0], out[:, 1]
 
+    def largest_by_distance(self, side: int, anchors_ticks: Ints, edges_ticks: Ints) -> Ints:
+        """The market's largest volume at any one price of a side, in bins of distance: ``[k, J]`` shares.
+
+        Anchors ``[k]`` and edges ``[k, J + 1]`` as of ``volume_by_distance``.
+        """
+        house = self._house
+        out = np.empty((len(self.rows), edges_ticks.shape[1] - 1), np.int64)
+        views.largest_by_distance(
+            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
+            self.rows, int(side), anchors_ticks, edges_ticks, out,
+        )  # fmt: skip
+        return out
+
     def nearest_owned(
-        self, sides: Ints, prices_ticks: Ints, low_ticks: Ints, high_ticks: Ints, *, owner: int = 0
-    ) -> tuple[Ints, Ints, Ints]:
+        self, sides: Ints, prices_ticks: Ints, low_ticks: Ints, high_ticks: Ints, *, least_shares: Any = 1,
+        owner: int = 0,
+    ) -> tuple[Ints, Ints, Ints]:  # fmt: skip
         """Level nearest to a price where ``owner`` has volume: price, its newest order's size, its volume there.
 
-        Only levels at ``low_ticks`` .. ``high_ticks`` are looked at; all ``[k]``. ``NO_PRICE``, 0 and 0 where there
-        is none.
+        Only levels at ``low_ticks`` .. ``high_ticks`` with at least ``least_shares`` of the owner's are looked at; all
+        ``[k]``. ``NO_PRICE``, 0 and 0 where there is none.
         """
         out = np.zeros((len(self.rows), 3), np.int64)
         house = self._house
+        least = np.broadcast_to(np.asarray(least_shares, np.int64), len(self.rows))
         views.nearest_owned(
-            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
-            self.rows, *(np.asarray(x, np.int64) for x in (sides, prices_ticks, low_ticks, high_ticks)), owner, out,
+            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels, self.rows,
+            *(np.ascontiguousarray(x, np.int64) for x in (sides, prices_ticks, low_ticks, high_ticks, least)),
+            owner, out,
         )  # fmt: skip
         return out[:, 0], out[:, 1], out[:, 2]
 

@@ -296,8 +296,9 @@ class Work:
     say: Callable[[str], None]
     on_point: Callable[[int, Mapping[str, float]], None]
     """To be called with a step and the values of the curves there."""
-    artifact_of: Callable[[Generator], Artifact | None]
-    """The finished artifact of any trained generator on the same data set, of our own or shipped; None if none is."""
+    artifact_of: Callable[..., Artifact | None]
+    """``artifact_of(generator)``: the finished artifact of any trained generator on the same data set, of our own or
+    shipped; ``artifact_of(generator, dataset)`` on another. None if there is none."""
 
 
 class Trained(Generator):

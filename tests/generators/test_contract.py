@@ -9,11 +9,11 @@ import pytest
 
 from markets import start_at, two_days
 from marsbench import registry
-from trained import SMALL, trained
 from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import ORACLE, Artifact, Budget, Kind, SessionGenerator, Trained
 from marsbench.simulation.rollout import simulate
 from marsbench.simulation.validate import validate
+from trained import SMALL, trained
 
 SESSIONS = [
     name
@@ -22,6 +22,10 @@ SESSIONS = [
     and name != ORACLE  # which has a test of its own
     and (not issubclass(registry.lookup("generators", name), Trained) or name in SMALL)  # other sizes: the same class
 ]
+
+
+MINUTES = dict.fromkeys(SMALL, 1.0)
+"""Those whose every order is a step of a neural network simulate fewer minutes; others three."""
 
 
 @pytest.fixture(scope="module", params=SESSIONS)
@@ -37,14 +41,16 @@ def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def test_it_keeps_the_contract(generator: SessionGenerator) -> None:
     test_day = two_days()[1]
-    report = validate(generator, [start_at(test_day, "10:00"), start_at(test_day, "10:20")], minutes=3)
+    starts = [start_at(test_day, "10:00"), start_at(test_day, "10:20")]
+    report = validate(generator, starts, minutes=MINUTES.get(generator.name, 3.0))
     assert report.passed, str(report)
 
 
 def test_a_start_does_not_depend_on_which_others_run_beside_it(generator: SessionGenerator) -> None:
     starts = [start_at(two_days()[1], t) for t in ("10:00", "10:10", "10:20")]
-    together = simulate(generator, starts, 2, 2 * MINUTE, key=5)
-    alone = simulate(generator, starts[1:2], 2, 2 * MINUTE, key=5)
+    horizon = int(min(MINUTES.get(generator.name, 2.0), 2.0) * MINUTE)
+    together = simulate(generator, starts, 2, horizon, key=5)
+    alone = simulate(generator, starts[1:2], 2, horizon, key=5)
     assert [t.content_hash() for t in together[1]] == [t.content_hash() for t in alone[0]]
 
 

@@ -64,9 +64,9 @@ def test_the_card_is_made_of_facts_and_of_nothing_else(tmp_path: Path) -> None:
         "| hash of the data | `abc123` |",
         "| orders seen | 1,234,567 |",
         "| time | 1.50 h |",
-        "| field | this model | frequencies |",
-        "| total | 1.1453 | 2.0000 |",
-        "| side | 0.5224 | - |",
+        "| field | this model | in bits | frequencies |",
+        "| total | 1.1453 | 1.6523 | 2.0000 |",
+        "| side | 0.5224 | 0.7537 | - |",
         "- Knows one source only.",
         "`model.safetensors`, float16, largest rounding error",
     ):

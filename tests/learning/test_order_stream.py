@@ -11,6 +11,8 @@ import pytest
 from market.slow_book import SlowReplay, slow_replay
 from markets import two_days
 from marsbench.learning.order_stream import (
+    BEGIN,
+    FIRST_TEMPO_NS,
     GAPS,
     LEVELS,
     SCALES_S,
@@ -24,6 +26,7 @@ from marsbench.learning.order_stream import (
     quotes_or,
     remember_rows,
     session_ns,
+    tempo_rows,
 )
 from marsbench.market.orders import MARKET, NO_PRICE, Flag, Kind, Reason, orders
 from marsbench.market.replay import cut, make_trajectory
@@ -119,12 +122,29 @@ def quotes_of(price: np.ndarray, size: np.ndarray) -> tuple[int, int]:
     return ask, ask - 1 if bid is None else bid
 
 
+def slow_tempo(times: list[int]) -> float:
+    """Mean interval of the last three minutes: time that has passed over the orders that came, each weighed by its age.
+
+    ``times`` are the start and the orders since then; what is three minutes older weighs e times less.
+    """
+    if len(times) == 1:
+        return FIRST_TEMPO_NS
+    scale = 180.0 * SECOND
+    weight = [math.exp(-(times[-1] - t) / scale) for t in times]
+    return max(scale * (1 - weight[0]) / sum(weight[1:]), 1.0)
+
+
+def slow_times(day: Trajectory, rows: list[Row]) -> list[int]:
+    """When trading began and when each order came, in time of trading."""
+    begin = max(int(day.rules.trading_ns(day.start_ns)), session_ns(day.rules)[0])
+    return [begin] + [int(day.rules.trading_ns(int(day.orders["time_ns"][i]))) for i, _ in rows]
+
+
 def slow_states(day: Trajectory, done: SlowReplay, rows: list[Row]) -> np.ndarray:
     """States by their definitions: sums over all the past, integrals over the path of the mid price."""
     opening, closing = session_ns(day.rules)
-    begin = max(int(day.rules.trading_ns(day.start_ns)), opening)
     at = [i for i, _ in rows] + [rows[-1][0] + 1]
-    times = [begin] + [int(day.rules.trading_ns(int(day.orders["time_ns"][i]))) for i, _ in rows]
+    times = slow_times(day, rows)
     assert done.snapshots is not None
     price, size = done.snapshots.price_ticks[at], done.snapshots.size_shares[at]
     mids: list[int] = []
@@ -143,6 +163,7 @@ def slow_states(day: Trajectory, done: SlowReplay, rows: list[Row]) -> np.ndarra
         for side in range(2):
             state += [abs(int(price[n][side][k]) - int(price[n][side][0])) if size[n][side][k] else 0 for k in GAPS]
         state += [mids[n] - mids[0], (times[n] - opening) / SECOND, (closing - times[n]) / SECOND]
+        state.append(slow_tempo(times[: n + 1]))
         state += lately(times[: n + 1], mids[: n + 1], traded[: n + 1])
         states.append(state)
     return np.array(states)
@@ -189,6 +210,11 @@ def test_orders_and_states_equal_those_of_the_slow_twin_whatever_happens(seed: i
         assert done.snapshots is not None
         quotes = quotes_of(done.snapshots.price_ticks[i], done.snapshots.size_shares[i])
         assert tuple(stream.quotes_ticks[n]) == quotes
+    times = slow_times(day, rows)
+    assert stream.interval_ns.tolist() == np.diff(times).tolist()
+    np.testing.assert_allclose(stream.tempo_ns, [slow_tempo(times[: n + 1]) for n in range(len(rows))], rtol=1e-9)
+    assert stream.memory[BEGIN] == times[0]
+    assert tempo_rows(stream.memory[None], np.array([0])) == pytest.approx(slow_tempo(times))
     same_states(stream.states, slow_states(day, done, rows))
 
 
@@ -207,14 +233,55 @@ def test_states_made_order_by_order_as_in_a_rollout_are_those_of_the_whole_day()
     signed = np.where(stream.side == BID, 1, -1) * stream.traded_shares / rules.lot_shares
     mids, row = best_quotes(stream.books).sum(axis=1), np.array([1])
     begin = float(stream.clock_ns[0] - stream.interval_ns[0])
+    memory[1, BEGIN] = begin
     events = [(begin, 0.0, 0.0), *((float(t), float(s), 1.0) for t, s in zip(stream.clock_ns, signed, strict=True))]
     for n, event in enumerate(events):
         remember_rows(memory, row, *(np.array([x]) for x in event), mids[n : n + 1].astype(float))
         book = (stream.books.price_ticks[n : n + 1], stream.books.size_shares[n : n + 1])
         describe_rows(memory, row, *book, float(rules.lot_shares), opening, closing, state)
         assert (state[0] == stream.states[n]).all()
+        assert n == len(stream) or tempo_rows(memory, row) == stream.tempo_ns[n]
     assert (memory[1] == stream.memory).all()
     assert (memory[0] == 0).all()
+
+
+def test_tempo_is_the_mean_of_all_intervals_while_they_are_few_and_then_of_those_of_minutes() -> None:
+    times = SECOND * np.cumsum([*[2] * 10, *[1] * 1200, *[3] * 400])
+    sent = orders(clock("09:30") + times, kind=BID, price_ticks=998, size_shares=100)
+    tempo = order_stream(trajectory(sent)).tempo_ns / SECOND
+    assert tempo[0] == 1  # nothing is known
+    assert tempo[1:10] == pytest.approx(2, rel=0.06)
+    assert tempo[1210] == pytest.approx(1, rel=0.01)
+    half = round(180 * math.log(2) / 3)  # so many orders later half of the weight lies on the new ones
+    assert tempo[1210 + half] == pytest.approx(1 / (1 / 2 / 1 + 1 / 2 / 3), rel=0.02)
+    assert tempo[-1] == pytest.approx(3, rel=0.02)
+
+
+def test_the_tempo_of_a_busy_burst_hardly_depends_on_how_many_orders_it_has() -> None:
+    """One that followed a number of orders would be carried away by its own orders."""
+    quiet = SECOND * np.arange(1, 1801)
+    burst = quiet[-1] + np.arange(1, 65) * SECOND // 1000  # as many orders as usually come in a minute
+    sent = orders(clock("09:30") + np.concatenate([quiet, burst]), kind=BID, price_ticks=998, size_shares=100)
+    tempo = order_stream(trajectory(sent)).tempo_ns / SECOND
+    assert tempo[1800] == pytest.approx(1, rel=0.01)
+    assert tempo[-1] == pytest.approx(180 / (180 + 63), rel=0.01)
+
+
+def test_orders_of_others_are_no_part_of_the_tempo_and_time_that_passes_is() -> None:
+    memory, row = new_memory(1), np.array([0])
+
+    def after(second: float, counts: float) -> float:
+        remember_rows(memory, row, *(np.array([x]) for x in (second * SECOND, 1.0, counts, 0.0)))
+        return float(tempo_rows(memory, row)[0]) / SECOND
+
+    assert after(2, 1.0) == pytest.approx(2, rel=0.01)
+    assert [after(second, 0.0) for second in (3, 5)] == pytest.approx([3, 5], rel=0.02)
+    assert after(6, 1.0) == pytest.approx(3, rel=0.02)
+
+
+def test_orders_that_all_come_at_once_have_a_tempo_of_a_nanosecond() -> None:
+    sent = orders(np.repeat(clock("09:30"), 5), kind=BID, price_ticks=998, size_shares=100)
+    assert order_stream(trajectory(sent)).tempo_ns.tolist() == [FIRST_TEMPO_NS, 1, 1, 1, 1]
 
 
 def test_lunch_is_no_part_of_an_interval_and_the_first_counts_from_the_start() -> None:

@@ -1,4 +1,4 @@
-"""Order tokens: numbers, where prices count from, groups, and files."""
+"""Order tokens: numbers, where prices count from, what intervals are measured in, groups, and files."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from marsbench.learning.vocabulary import (
     TOKENS,
     Vocabulary,
     index,
+    interval_coordinates,
     price_coordinates,
     split,
 )
-from marsbench.market.orders import Kind
+from marsbench.market.orders import Flag, Kind, orders
+from marsbench.market.replay import make_trajectory
+from marsbench.market.rules import CONTINUOUS, SECOND
+from marsbench.market.trajectory import BookState
 
 ASK, BID, CANCEL = int(Kind.ASK), int(Kind.BID), int(Kind.CANCEL)
 
@@ -129,10 +133,22 @@ def test_from_the_mid_prices_count_in_half_ticks_whatever_the_order(kind: int, p
     assert coordinate("mid", kind, price, side=ASK, ioc=True) == expected
 
 
-@pytest.mark.parametrize("prices", ["touch", "mid"])
-def test_each_field_of_a_real_orders_token_is_the_bin_that_holds_its_value(prices: str) -> None:
+@pytest.mark.parametrize(
+    ("interval_ns", "tempo_ns", "expected"),
+    [(0, 5e8, 0), (500, 1e3, 500), (3 * SECOND, 1e9, 3000), (1, 3.0, 333), (23_400 * SECOND, 1.0, 10**12)],
+)
+def test_by_tempo_an_interval_is_thousandths_of_the_mean_one_and_by_clock_itself(
+    interval_ns: int, tempo_ns: float, expected: int
+) -> None:
+    one = np.array([interval_ns]), np.array([tempo_ns])
+    assert interval_coordinates("tempo", *one).tolist() == [expected]
+    assert interval_coordinates("clock", *one).tolist() == [interval_ns]
+
+
+@pytest.mark.parametrize(("prices", "intervals"), [("touch", "tempo"), ("touch", "clock"), ("mid", "clock")])
+def test_each_field_of_a_real_orders_token_is_the_bin_that_holds_its_value(prices: str, intervals: str) -> None:
     first, second = streams()
-    vocabulary = Vocabulary.fit([first], prices=prices)
+    vocabulary = Vocabulary.fit([first], prices=prices, intervals=intervals)
     bins = vocabulary.bins["ZI-A"]
     for stream in (first, second):
         tokens, where = vocabulary.tokens(stream), coordinates(prices, stream)
@@ -143,13 +159,17 @@ def test_each_field_of_a_real_orders_token_is_the_bin_that_holds_its_value(price
         for i in range(0, len(stream), 7):
             cancel = stream.kind[i] == CANCEL
             price, volume = (bins.cancel_price, bins.cancel_volume) if cancel else (bins.new_price, bins.new_volume)
-            fields = ((price, where[i]), (volume, stream.size_shares[i]), (bins.interval, stream.interval_ns[i]))
+            passed = stream.interval_ns[i]
+            if intervals == "tempo":
+                passed = round(1000 * float(passed) / float(stream.tempo_ns[i]))
+            fields = ((price, where[i]), (volume, stream.size_shares[i]), (bins.interval, passed))
             assert tokens[i, 1:].tolist() == [int(own.encode(value)) for own, value in fields]
 
 
-def test_an_order_made_of_what_its_token_decodes_to_has_the_same_token() -> None:
+@pytest.mark.parametrize("intervals", ["tempo", "clock"])
+def test_an_order_made_of_what_its_token_decodes_to_has_the_same_token(intervals: str) -> None:
     stream = streams()[0]
-    vocabulary = Vocabulary.fit([stream])
+    vocabulary = Vocabulary.fit([stream], intervals=intervals)
     bins, tokens = vocabulary.bins["ZI-A"], vocabulary.tokens(stream)
     cancel, uniforms = stream.kind == CANCEL, np.random.default_rng(0).random((3, len(stream)))
     new = bins.new_price.decode(np.where(cancel, 0, tokens[:, 1]), uniforms[0])
@@ -167,11 +187,69 @@ def test_an_order_made_of_what_its_token_decodes_to_has_the_same_token() -> None
         bins.new_volume.decode(np.where(cancel, 0, tokens[:, 2]), uniforms[1]),
     )
     again = replace(
-        stream, price_ticks=price, size_shares=volume, interval_ns=bins.interval.decode(tokens[:, 3], uniforms[2])
+        stream, price_ticks=price, size_shares=volume, interval_ns=decoded_intervals(vocabulary, stream, uniforms[2])
     )
     fits = cancel | (new <= 0) | (new >= CROSSES) | (new < ask - bid)  # an improvement may be wider than this spread
     assert fits.mean() > 0.9
     assert (vocabulary.tokens(again) == tokens)[fits].all()
+
+
+def decoded_intervals(vocabulary: Vocabulary, stream: OrderStream, uniforms: np.ndarray) -> np.ndarray:
+    """Intervals in nanoseconds drawn for the tokens of a stream."""
+    bins = vocabulary.bins[vocabulary.groups[stream.instrument]].interval
+    drawn = bins.decode(vocabulary.tokens(stream)[:, 3], uniforms)
+    return drawn if vocabulary.intervals == "clock" else np.rint(drawn * stream.tempo_ns / 1000).astype(np.int64)
+
+
+HOURS = 12
+"""A cycle from quiet to busy and back takes two of them."""
+
+
+def busy(time_ns: np.ndarray) -> np.ndarray:
+    """From 0 in the quietest moments to 1 in the busiest ones."""
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * time_ns / (3600 * SECOND)))
+
+
+def varying(seed: int, times: float = 10.0) -> OrderStream:
+    """A Poisson process: one order in two seconds at the quietest moments, so many times as many at the busiest."""
+    grid = np.arange(HOURS * 3600 + 1) * SECOND
+    expected = np.cumsum(0.5 * times ** busy(grid))
+    rng = np.random.default_rng(seed)
+    time_ns = np.interp(rng.uniform(expected[0], expected[-1], rng.poisson(expected[-1])), expected, grid)
+    count = len(time_ns) // 4 * 4
+    kinds = np.tile([BID, ASK, CANCEL, CANCEL], count // 4)
+    sent = orders(
+        np.sort(time_ns[:count]).astype(np.int64),
+        kind=kinds,
+        price_ticks=np.tile([99, 101, 99, 101], count // 4),
+        size_shares=100,
+        flags=np.where(kinds == CANCEL, int(Flag.BY_LEVEL), 0),
+    )
+    day = make_trajectory(
+        instrument="X", date="2024-01-02", rules=CONTINUOUS, start_ns=0, end_ns=CONTINUOUS.phases[0].end_ns,
+        book=BookState(), orders=sent,
+    )  # fmt: skip
+    return order_stream(day)
+
+
+def kept(intervals: str, times: float = 10.0) -> tuple[float, float]:
+    """How much of the time of quiet and of busy moments comes back when intervals are drawn for their tokens."""
+    vocabulary, stream = Vocabulary.fit([varying(1, times)], intervals=intervals), varying(2, times)
+    drawn = decoded_intervals(vocabulary, stream, np.random.default_rng(3).random(len(stream)))
+    moments = (busy(stream.clock_ns) < 0.1, busy(stream.clock_ns) > 0.9)
+    quiet, hectic = (drawn[own].sum() / stream.interval_ns[own].sum() for own in moments)
+    return float(quiet), float(hectic)
+
+
+def test_where_the_rate_varies_tenfold_tempo_keeps_the_time_of_quiet_moments_and_a_clock_loses_some() -> None:
+    assert kept("tempo") == pytest.approx((1, 1), abs=0.05)
+    quiet, _ = kept("clock")
+    assert quiet < 0.9
+
+
+def test_where_the_rate_is_constant_tempo_and_clock_keep_the_time() -> None:
+    for intervals in ("tempo", "clock"):
+        assert kept(intervals, times=1.0) == pytest.approx((1, 1), abs=0.05)
 
 
 def test_from_the_touch_a_price_slot_says_whether_an_order_trades() -> None:
@@ -205,9 +283,21 @@ def test_slots_in_use_are_those_that_a_groups_bins_have() -> None:
     assert max(map(len, parts)) <= 32
 
 
+def test_the_range_of_tempos_leaves_out_one_order_in_a_thousand_of_each_group() -> None:
+    first = replace(streams()[0], tempo_ns=np.random.default_rng(0).permutation(len(streams()[0])) + 5.0)
+    other = replace(first, instrument="ANOTHER", tempo_ns=2 * first.tempo_ns)
+    vocabulary = Vocabulary.fit([first, other])
+    (low, high), count = vocabulary.tempo_ns["ZI-A"], len(first)
+    outside = ((first.tempo_ns < low) | (first.tempo_ns > high)).sum()
+    assert outside == pytest.approx(count / 1000, abs=2)
+    assert (low - 5, count + 5 - 1 - high) == pytest.approx((count / 2000, count / 2000), abs=1)
+    assert vocabulary.tempo_range_ns.tolist() == [[2 * low, 2 * high], [low, high]]
+
+
 def test_a_vocabulary_comes_back_from_its_file(tmp_path: Path) -> None:
-    vocabulary = Vocabulary.fit([streams()[0]], prices="mid", data_hash="abc")
-    assert Vocabulary.load(vocabulary.save(tmp_path / "bins.json")) == vocabulary
+    for intervals in ("tempo", "clock"):
+        vocabulary = Vocabulary.fit([streams()[0]], prices="mid", intervals=intervals, data_hash="abc")
+        assert Vocabulary.load(vocabulary.save(tmp_path / "bins.json")) == vocabulary
 
 
 @pytest.mark.parametrize(
@@ -223,10 +313,19 @@ def test_a_damaged_file_and_one_of_another_format_are_errors_that_name_it(
         Vocabulary.load(path)
 
 
-def test_a_file_with_another_origin_of_prices_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("prices", "prices count from 'moon'; choose one of touch, mid"),
+        ("intervals", "intervals are measured by 'moon'; choose one of tempo, clock"),
+    ],
+)
+def test_a_file_with_another_origin_of_prices_or_measure_of_intervals_is_an_error(
+    tmp_path: Path, name: str, message: str
+) -> None:
     path = Vocabulary.fit([streams()[0]]).save(tmp_path / "bins.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "prices": "moon"}))
-    with pytest.raises(ValueError, match=r"bins\.json.*prices count from 'moon'; choose one of touch, mid"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: "moon"}))
+    with pytest.raises(ValueError, match=rf"bins\.json.*{message}"):
         Vocabulary.load(path)
 
 
@@ -243,5 +342,5 @@ def test_training_data_without_new_orders_or_without_cancels_are_an_error(kinds:
 
 def some(stream: OrderStream, chosen: np.ndarray) -> OrderStream:
     """Some orders of a stream (what stands beside them is left as it is)."""
-    names = ("kind", "side", "price_ticks", "size_shares", "interval_ns", "ioc", "quotes_ticks", "clock_ns")
+    names = ("kind", "side", "price_ticks", "size_shares", "interval_ns", "tempo_ns", "ioc", "quotes_ticks", "clock_ns")
     return replace(stream, **{name: getattr(stream, name)[chosen] for name in names})

@@ -1,0 +1,55 @@
+"""What is shipped can be used: every checkpoint is whole, loads, and belongs to a recipe that the code still has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from marsbench import registry
+from marsbench.generators.lmm import LmmOrder
+from marsbench.learning.vocabulary import SIZES
+from marsbench.simulation.contracts import Artifact
+
+FOLDERS = sorted(p.parent for p in LmmOrder.checkpoints.glob("*/artifact.json"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_a_shipped_checkpoint_is_whole_small_and_better_than_its_baselines(folder: Path) -> None:
+    artifact = Artifact.read(folder)  # the hash of its files
+    generator = registry.generator(artifact.generator)
+    assert isinstance(generator, LmmOrder)
+    generator.load(artifact)
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 8e6
+    config = json.loads((folder / "config.json").read_text())["config"]
+    losses = {name: total["total"] for name, total in config["baselines"].items()}
+    assert config["validation"]["total"] < min(losses.values())
+    assert "marsbench train lmm-order-2m" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_a_shipped_checkpoint_gives_finite_losses(folder: Path) -> None:
+    artifact = Artifact.read(folder)
+    generator = registry.generator(artifact.generator)
+    assert isinstance(generator, LmmOrder)
+    generator.load(artifact)
+    rng = np.random.default_rng(0)
+    tokens = np.stack([rng.integers(n, size=(1, 17)) for n in SIZES], axis=-1)
+    features = rng.standard_normal((1, 17, generator.tokeniser.layout.width))
+    batch = {"tokens": torch.as_tensor(tokens), "features": torch.as_tensor(features, dtype=torch.float32)}
+    losses = generator.model.losses({**batch, "group": torch.zeros(1, dtype=torch.long)})
+    assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_the_default_recipe_is_the_one_that_is_shipped_for_the_reference_market() -> None:
+    """Or a run that names no generators would ask for hours of training."""
+    (folder,) = (f for f in FOLDERS if f.name == "lmm-order-2m-reference")
+    stored = json.loads((folder / "config.json").read_text())["config"]["recipe"]
+    default = registry.generator("lmm-order-2m")
+    assert isinstance(default, LmmOrder)
+    assert stored == asdict(default.recipe)
+    assert Artifact.read(folder).seed == 0
