@@ -13,7 +13,7 @@ from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import ORACLE, Artifact, Budget, Kind, SessionGenerator, Trained
 from marsbench.simulation.rollout import simulate
 from marsbench.simulation.validate import validate
-from trained import SMALL, trained
+from trained import SMALL, parameters, trained
 
 SESSIONS = [
     name
@@ -24,7 +24,7 @@ SESSIONS = [
 ]
 
 
-MINUTES = dict.fromkeys(SMALL, 1.0)
+MINUTES = dict.fromkeys([*SMALL, "mars-order"], 1.0)
 """Those whose every order is a step of a neural network simulate fewer minutes; others three."""
 
 
@@ -32,7 +32,7 @@ MINUTES = dict.fromkeys(SMALL, 1.0)
 def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SessionGenerator:
     if request.param in SMALL:
         return cast(SessionGenerator, trained(request.param)[0])
-    made = registry.generator(request.param)
+    made = registry.generator(request.param, **parameters(request.param))
     assert isinstance(made, SessionGenerator)
     artifact = made.fit([two_days()[0]], tmp_path_factory.mktemp("artifact"), seed=0, budget=Budget())
     made.load(Artifact.read(artifact.folder))
@@ -67,7 +67,7 @@ def test_fitting_is_reproducible(generator: SessionGenerator, tmp_path: Path) ->
         hashes = {trained(generator.name, copy=copy)[1].content_hash for copy in (0, 1)}
         assert len(hashes) == 1
         return
-    again = registry.generator(generator.name)
+    again = registry.generator(generator.name, **parameters(generator.name))
     assert isinstance(again, SessionGenerator)
     one = again.fit([two_days()[0]], tmp_path / "one", seed=0, budget=Budget())
     two = again.fit([two_days()[0]], tmp_path / "two", seed=0, budget=Budget())
