@@ -36,6 +36,7 @@ from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Artifact, Budget, SessionGenerator
 from marsbench.simulation.rollout import simulate
 from marsbench.simulation.validate import validate
+from marsbench.suite import Entrant
 from marsbench.train import train
 
 pytestmark = pytest.mark.xdist_group("documentation")
@@ -161,7 +162,7 @@ def test_a_shown_plug_in_exists_or_is_an_example() -> None:
     for command in commands("marsbench"):
         options = vars(parser().parse_args(shlex.split(command)[1:]))
         shown = [*(options.get("generators") or []), *(options.get("gens") or []), options.get("gen") or "GEN"]
-        assert {registry.parse(spec).name for spec in shown if spec != "GEN"} <= known, command
+        assert {Entrant.of(spec).spec.name for spec in shown if spec != "GEN"} <= known, command
 
 
 def of_results(*verbs: str) -> list[str]:

@@ -28,7 +28,7 @@ from .recipe import ModelConfig
 
 SEQUENCES, POSITIONS = 32, 16
 """So many windows are computed anew."""
-BATCH = 32
+BATCH = 8
 """Windows at a time."""
 FIELDS = ("interval", "type", "price", "volume")
 

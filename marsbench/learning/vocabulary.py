@@ -17,8 +17,8 @@ And so is what intervals are measured in:
     Nanoseconds.
 ``tempo``
     Thousandths of the mean interval of the last minutes. With one set of bins for busy and for quiet times, what a
-    clock's last bin holds is mostly of busier times than the quiet ones where it is drawn: a quarter of the time of
-    REF-D's quietest ten minutes is lost that way, and each order that comes too early makes the next one do so too.
+    clock's last bin holds is mostly of busier times than the quiet ones where it is drawn: these lose time in decoding,
+    and each order that comes too early makes the next one do so too.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def one_thread() -> None:
 
 def library(shape: Shape) -> LlamaModel:
     """The library's decoder with random weights."""
-    config = LlamaConfig(
+    configured: Any = LlamaConfig
+    config = configured(
         vocab_size=2,
         hidden_size=shape.width,
         intermediate_size=shape.hidden,
@@ -39,7 +40,9 @@ def library(shape: Shape) -> LlamaModel:
         initializer_range=0.3,
         attn_implementation="eager",
     )
-    return LlamaModel(config).eval()
+    model: LlamaModel = LlamaModel(config)
+    model.train(False)
+    return model
 
 
 def ours(theirs: LlamaModel, shape: Shape) -> Llama:

@@ -22,7 +22,7 @@ ASK, BID, CANCEL = int(Kind.ASK), int(Kind.BID), int(Kind.CANCEL)
 AGENT = 1
 ROWS = {"factorised": 1500, "joint": 800}
 """With so many first orders frequencies are compared, by head."""
-SAMPLINGS: list[dict[str, float]] = [{}, {"temperature": 0.6}, {"top_p": 0.7}, {"temperature": 1.5, "top_p": 0.9}]
+SAMPLINGS: list[dict[str, Any]] = [{}, {"temperature": 0.6}, {"top_p": 0.7}, {"temperature": 1.5, "top_p": 0.9}]
 each_layout = pytest.mark.parametrize(("layout", "head"), KINDS)
 
 
@@ -53,7 +53,7 @@ def softened(logits: np.ndarray, temperature: float = 1.0, top_p: float = 1.0) -
             break
         kept[i] = p[i]
         total += p[i]
-    return kept / kept.sum()
+    return np.asarray(kept / kept.sum())
 
 
 # Which slots there are, by definition
@@ -80,9 +80,9 @@ def open_slots(layout: str, begin: Start) -> np.ndarray:
 
 def cancel_slot(layout: str, side: int, price: int, ask: int, bid: int) -> int:
     """Of an order that rests."""
-    columns = [np.array([x]) for x in (CANCEL, side, price)]
+    kind, sides, ticks = (np.array([x]) for x in (CANCEL, side, price))
     prices = tokeniser(layout).vocabulary.prices
-    where = price_coordinates(prices, *columns, np.array([[ask, bid]]), np.array([False]))
+    where = price_coordinates(prices, kind, sides, ticks, np.array([[ask, bid]]), np.array([False]))
     return int(own_bins(layout).cancel_price.encode(where)[0])
 
 
@@ -103,7 +103,7 @@ def restricted(p: np.ndarray, possible: np.ndarray) -> np.ndarray:
 class Expected:
     """Probabilities of each field given those before it, field by field, with what is impossible left out."""
 
-    def __init__(self, layout: str, head: str, begin: Start, sampling: dict[str, float]) -> None:
+    def __init__(self, layout: str, head: str, begin: Start, sampling: dict[str, Any]) -> None:
         self.layout, self.model, self.sampling = layout, model(layout, head), sampling
         stream = order_stream(begin.history)
         self.open = open_slots(layout, begin)
@@ -128,7 +128,7 @@ class Expected:
         if self.model.factorised is None:
             p = self._nucleus(interval).sum(axis=2)
             return restricted(p, self.open)
-        types = restricted(self._factorised(interval)[0], self.open.any(axis=1))
+        types = restricted(self._factorised(interval)[0], np.asarray(self.open.any(axis=1)))
         out = np.zeros((3, 32))
         for kind in np.flatnonzero(types):
             out[kind] = types[kind] * restricted(self._factorised(interval, int(kind))[0], self.open[kind])
@@ -173,7 +173,7 @@ def _last_book(stream: OrderStream) -> Any:
     return type(stream.books)(stream.books.price_ticks[-1:], stream.books.size_shares[-1:])
 
 
-def tally(layout: str, head: str, sampling: dict[str, float], begin: Start) -> tuple[Rollouts, dict[str, Any]]:
+def tally(layout: str, head: str, sampling: dict[str, Any], begin: Start) -> tuple[Rollouts, dict[str, Any]]:
     """Counts and expected counts by field, of the first order of many rows."""
     run = Rollouts.of(generator(layout, head, **sampling), begin, ROWS[head])
     expected, slots = Expected(layout, head, begin, sampling), run.session.slot.copy()
@@ -196,7 +196,7 @@ def tally(layout: str, head: str, sampling: dict[str, float], begin: Start) -> t
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 @each_layout
 def test_types_prices_and_volumes_come_as_often_as_the_model_says(
-    layout: str, head: str, sampling: dict[str, float]
+    layout: str, head: str, sampling: dict[str, Any]
 ) -> None:
     _, found = tally(layout, head, sampling, start())
     seen, expected = found["marks"]
@@ -208,7 +208,7 @@ def test_types_prices_and_volumes_come_as_often_as_the_model_says(
 @pytest.mark.parametrize("forgotten", [{"temperature": 0.6}, {"top_p": 0.5}], ids=str)
 @pytest.mark.parametrize(("layout", "head"), [KINDS[0], KINDS[2]])
 def test_a_temperature_or_a_nucleus_that_was_forgotten_would_be_noticed(
-    layout: str, head: str, forgotten: dict[str, float]
+    layout: str, head: str, forgotten: dict[str, Any]
 ) -> None:
     _, found = tally(layout, head, forgotten, start())
     other = Expected(layout, head, start(), {})
@@ -228,7 +228,7 @@ def beyond(bins: Bins, least: float) -> np.ndarray:
 @pytest.mark.parametrize("sampling", [SAMPLINGS[0], SAMPLINGS[3]], ids=str)
 @each_layout
 def test_the_first_interval_is_conditional_on_what_has_passed_since_the_last_order(
-    layout: str, head: str, sampling: dict[str, float], waited_ms: int
+    layout: str, head: str, sampling: dict[str, Any], waited_ms: int
 ) -> None:
     stream = order_stream(start().history)
     last = _last_ns(start())

@@ -54,7 +54,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that makes a model note what it is fed."""
 
     def watch(made: Any) -> Fed:
-        found, last = Fed([], [], []), []
+        found, last = Fed([], [], []), [np.zeros(0), np.zeros(0)]
         embed, step = made.model.embed, made.model.decoder.step
 
         def embed_(tokens: Any, features: Any, group: Any) -> Any:
@@ -221,12 +221,9 @@ def test_what_a_pending_order_is_gets_decided_on_the_changed_book(layout: str, h
     assert (types != types_before).any()
     assert (price != price_before).any()
     new = sent["kind"] != CANCEL
-    where = price_coordinates(
-        tokeniser(layout).vocabulary.prices,
-        *(sent[new][name].astype(np.int64) for name in ("kind", "kind", "price_ticks")),
-        np.stack(run.view(run.rows).quotes_ticks, axis=1)[at][new],
-        (sent["flags"][new] & Flag.IOC) != 0,
-    )
+    side, ticks = (sent[new][name].astype(np.int64) for name in ("kind", "price_ticks"))
+    quotes, ioc = np.stack(run.view(run.rows).quotes_ticks, axis=1)[at][new], (sent["flags"][new] & Flag.IOC) != 0
+    where = price_coordinates(tokeniser(layout).vocabulary.prices, side, side, ticks, quotes, ioc)
     half_tick = [0] if layout == "touch" else [-1, 0, 1]  # from the mid, prices between two ticks are rounded
     slots = tokeniser(layout).vocabulary.bins["ZI-A"].new_price.encode(where[:, None] + half_tick)
     assert (slots == price[at][new][:, None]).any(axis=1).all()

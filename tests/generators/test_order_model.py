@@ -66,6 +66,10 @@ def log_probabilities(made: OrderModel, hidden: Tensor, features: Tensor, tokens
     return found
 
 
+def added(parts: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(parts.values())).sum(dim=0)
+
+
 def _of(logits: Tensor, chosen: Tensor) -> Tensor:
     return torch.log_softmax(logits, -1).gather(-1, chosen[..., None])[..., 0]
 
@@ -88,7 +92,7 @@ def test_factorised_probabilities_of_all_tokens_sum_to_one(layout: str) -> None:
     for seen in made.hidden(data)[0, :2]:
         hidden, features = seen.expand(TOKENS, -1), data["features"][0, 1].expand(TOKENS, -1)
         parts = log_probabilities(made, hidden, features, every)
-        assert float(sum(parts.values()).double().exp().sum()) == pytest.approx(1, abs=1e-5)
+        assert float(added(parts).double().exp().sum()) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -116,7 +120,7 @@ def joint_inputs(orders: int = 30) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_joint_losses_sum_to_the_cross_entropy_of_whole_tokens_and_have_its_gradient() -> None:
     hidden, weight, targets = joint_inputs()
-    total = sum(joint_losses(hidden, weight, targets).values())
+    total = added(joint_losses(hidden, weight, targets))
     plain = functional.cross_entropy(hidden @ weight.T, torch.as_tensor(index(targets)))
     torch.testing.assert_close(total, plain)
     found, wanted = (torch.autograd.grad(loss, (hidden, weight)) for loss in (total, plain))
@@ -146,12 +150,12 @@ def test_joint_losses_do_not_depend_on_how_they_are_cut_into_chunks(
 ) -> None:
     hidden, weight, targets = joint_inputs()
     whole = joint_losses(hidden, weight, targets)
-    gradients = torch.autograd.grad(sum(whole.values()), (hidden, weight))
+    gradients = torch.autograd.grad(added(whole), (hidden, weight))
     monkeypatch.setattr(order_model, "CHUNK", chunk)
     cut = joint_losses(hidden, weight, targets)
     for name in FIELDS:
         torch.testing.assert_close(cut[name], whole[name])
-    for ours, theirs in zip(torch.autograd.grad(sum(cut.values()), (hidden, weight)), gradients, strict=True):
+    for ours, theirs in zip(torch.autograd.grad(added(cut), (hidden, weight)), gradients, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=1e-4)
 
 
@@ -230,7 +234,7 @@ def test_groups_are_told_apart_where_prices_count_from_the_touch() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_every_weight_takes_part_in_learning(head: str) -> None:
     made = model(head=head)
-    sum(made.losses(batch(length=40)).values()).backward()
+    added(made.losses(batch(length=40))).backward()  # type: ignore[no-untyped-call]
     assert [name for name, p in made.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 

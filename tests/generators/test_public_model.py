@@ -21,7 +21,7 @@ ROWS, LENGTH = 2, 10
 def published() -> Published:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return Published(CONFIG["emb_dim"], CONFIG["num_layers"], CONFIG["num_heads"]).eval()
+    return Published(*(int(CONFIG[name]) for name in ("emb_dim", "num_layers", "num_heads"))).eval()
 
 
 @pytest.fixture(scope="module")

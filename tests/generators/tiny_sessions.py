@@ -63,7 +63,7 @@ def model(layout: str, head: str) -> OrderModel:
     return made.eval().requires_grad_(False)
 
 
-def generator(layout: str = "touch", head: str = "factorised", *, context: int = 64, **sampling: float) -> Any:
+def generator(layout: str = "touch", head: str = "factorised", *, context: int = 64, **sampling: Any) -> Any:
     """The generator with such a model, as if it had been trained and loaded."""
     made: Any = registry.generator("lmm-order-1m", layout=layout, head=head, context=context, **sampling)
     made.model, made.tokeniser = model(layout, head), tokeniser(layout)

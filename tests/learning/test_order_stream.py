@@ -115,10 +115,8 @@ def quotes_of(price: np.ndarray, size: np.ndarray) -> tuple[int, int]:
     """Ask and bid, with a stand-in one tick away where one is missing, 0 where both are."""
     ask = int(price[0][0]) if size[0][0] else None
     bid = int(price[1][0]) if size[1][0] else None
-    if ask is None and bid is None:
-        return 0, 0
     if ask is None:
-        return bid + 1, bid
+        return (0, 0) if bid is None else (bid + 1, bid)
     return ask, ask - 1 if bid is None else bid
 
 

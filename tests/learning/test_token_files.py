@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +22,11 @@ WIDTH = 3
 def contents(
     orders: tuple[int, ...] = ORDERS, dtype: type = np.float16
 ) -> list[tuple[str, int, np.ndarray, np.ndarray]]:
-    found, first = [], 0
+    found: list[tuple[str, int, np.ndarray, np.ndarray]] = []
+    first = 0
     for i, n in enumerate(orders):
         numbers = np.arange(first, first + n)
-        features = (np.arange(first, first + n + 1)[:, None] + 1000 * np.arange(WIDTH)).astype(dtype)
+        features: np.ndarray = (np.arange(first, first + n + 1)[:, None] + 1000 * np.arange(WIDTH)).astype(dtype)
         found.append((f"day {i}", i % 2, split(numbers), features))
         first += n
     return found
@@ -167,7 +170,7 @@ def test_an_unfinished_folder_is_an_error_that_says_so(files: TokenFiles) -> Non
 
 
 def test_interrupted_writing_leaves_an_unfinished_folder_whatever_was_there_before(files: TokenFiles) -> None:
-    def interrupted() -> object:
+    def interrupted() -> Iterator[Any]:
         yield contents()[0]
         raise KeyboardInterrupt
 

@@ -43,8 +43,8 @@ def coordinate(
     prices: str, kind: int, price: int, *, side: int | None = None, ioc: bool = False, ask: int = 103, bid: int = 100
 ) -> int:
     """Of one order in a book of bid 100 and ask 103, where nothing else is said."""
-    columns = [np.array([x]) for x in (kind, kind if side is None else side, price)]
-    return int(price_coordinates(prices, *columns, np.array([[ask, bid]]), np.array([ioc]))[0])
+    kinds, sides, ticks = (np.array([x]) for x in (kind, kind if side is None else side, price))
+    return int(price_coordinates(prices, kinds, sides, ticks, np.array([[ask, bid]]), np.array([ioc]))[0])
 
 
 def coordinates(prices: str, stream: OrderStream) -> np.ndarray:
@@ -284,7 +284,9 @@ def test_slots_in_use_are_those_that_a_groups_bins_have() -> None:
 
 
 def test_the_range_of_tempos_leaves_out_one_order_in_a_thousand_of_each_group() -> None:
-    first = replace(streams()[0], tempo_ns=np.random.default_rng(0).permutation(len(streams()[0])) + 5.0)
+    first = replace(
+        streams()[0], tempo_ns=5 + np.random.default_rng(0).permutation(len(streams()[0])).astype(np.float64)
+    )
     other = replace(first, instrument="ANOTHER", tempo_ns=2 * first.tempo_ns)
     vocabulary = Vocabulary.fit([first, other])
     (low, high), count = vocabulary.tempo_ns["ZI-A"], len(first)

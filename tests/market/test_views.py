@@ -66,7 +66,8 @@ def check_nearest(market: Market, questions: list[tuple[int, ...]], owner: int) 
         assert tuple(row) == slow_nearest(slow, s, p, bottom, top, owner, int(size))
     whole = np.stack(view.nearest_owned(side, price + center, low, high, owner=owner), axis=1)
     for row, *question in zip(whole.tolist(), side, price + center, low, high, strict=True):
-        assert tuple(row) == slow_nearest(slow, *map(int, question), owner)
+        s, p, bottom, top = map(int, question)
+        assert tuple(row) == slow_nearest(slow, s, p, bottom, top, owner)
 
 
 LEAST = st.sampled_from([1, 5, 12, 25, 400])
