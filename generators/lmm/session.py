@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from marsbench.learning.bins import Bins
 from marsbench.learning.order_stream import (
+    BEGIN,
     WIDTH,
     OrderStream,
     best_quotes,
@@ -40,7 +41,6 @@ from marsbench.learning.order_stream import (
 from marsbench.learning.vocabulary import BEAT, CROSSES, SIZES, START, TAKES, Vocabulary
 from marsbench.market.clearing_house import BookView, Events
 from marsbench.market.orders import MARKET, NO_PRICE, ORDER, Flag, Kind, Reason
-from marsbench.market.rules import MatchingRules
 from marsbench.simulation.contracts import RowOrders, Rows, Session, Start
 from marsbench.simulation.randomness import Streams
 
@@ -580,9 +580,10 @@ class _Begun:
 
 
 def _last_ns(stream: OrderStream, start: Start) -> int:
-    """Time of trading of the last order before a start; without any, the opening."""
-    rules: MatchingRules = start.rules
-    return int(stream.clock_ns[-1]) if len(stream) else min(session_ns(rules)[0], int(rules.trading_ns(start.clock_ns)))
+    """Time of trading of the last order before a start; without any, when its history began."""
+    if len(stream):
+        return int(stream.clock_ns[-1])
+    return min(int(stream.memory[BEGIN]), int(start.rules.trading_ns(start.clock_ns)))
 
 
 __all__ = ["OrderModelSession", "Report", "new_memory"]

@@ -19,6 +19,7 @@ from marsbench.market.rules import NASDAQ
 from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import BookState, Trajectory
 from marsbench.metrics.distribution_similarity import DistributionSimilarity
+from marsbench.metrics.memorisation import Memorisation
 from marsbench.metrics.stylized_facts import StylizedFacts
 from marsbench.metrics.three_class_accuracy import ThreeClassAccuracy
 from marsbench.stats import oracles
@@ -34,6 +35,7 @@ from marsbench.validity import health
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
 from pairs_of_arrays import bars_of, pairs
+from test_memorisation import replace_training
 
 from markets import two_days
 
@@ -121,6 +123,19 @@ def test_a_whole_evaluation(benchmark, metric):
     rng = np.random.default_rng(6)
     truth, simulated = (4e-4 * oracles.garch((64 * k, 25), rng) for k in (1, 16))
     evidence = pairs(bars_of(truth, rng), bars_of(simulated.reshape(64, 16, 25), rng))
+    metric.evaluate(evidence, rng)
+    assert benchmark.pedantic(metric.evaluate, (evidence, rng), rounds=2).scores
+
+
+def test_memorisation_against_ten_training_days(benchmark):
+    """64 starts of 25 minutes, 16 rollouts each, of five instruments, against ten days of 240 minutes of each."""
+    rng = np.random.default_rng(7)
+    truth, simulated = (4e-4 * oracles.garch((64 * k, 25), rng) for k in (1, 16))
+    days = 4e-4 * oracles.garch((50, 240), rng)
+    training = {f"X{i}": [bars_of(day, rng) for day in days[10 * i : 10 * i + 10]] for i in range(5)}
+    made = pairs(bars_of(truth, rng), bars_of(simulated.reshape(64, 16, 25), rng), instruments=5)
+    evidence = replace_training(made, training)
+    metric = Memorisation()
     metric.evaluate(evidence, rng)
     assert benchmark.pedantic(metric.evaluate, (evidence, rng), rounds=2).scores
 

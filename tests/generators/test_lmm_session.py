@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_sessions import KINDS, Rollouts, generator, model, start, tokeniser
 
-from marsbench.learning.order_stream import order_stream
+from marsbench.learning.order_stream import CLOCK, RATE, SCALES_S, order_stream, tempo_rows
 from marsbench.learning.vocabulary import START, price_coordinates
 from marsbench.market.orders import MARKET, Flag, Kind, Reason, orders
 from marsbench.market.rules import SECOND
@@ -262,6 +262,26 @@ def test_an_agents_cancel_by_id_is_read_as_one_at_the_price_of_the_order_that_it
     assert tokens[0, 1] == bins.new_price.encode(-price)
     assert tokens[1, 1] == bins.cancel_price.encode(-1 - price)
     assert tokens[1, 2] == bins.cancel_volume.encode(300)
+
+
+def test_time_and_rate_are_those_of_the_markets_own_orders(fed: Any) -> None:
+    made, rows = generator(), 40
+    run = Rollouts.of(made, start(), rows)
+    session, found, last_ns = run.session, fed(made), run.session.last_ns.copy()
+    drawn, rate = session.slot.copy(), session.memory[:, RATE : RATE + len(SCALES_S)].copy()
+    run.now_ns = (run.now_ns + run.due_ns) // 2
+    passed = run.rules.trading_ns(run.now_ns) - session.memory[:, CLOCK]
+    bid = int(session.quotes[0, 1])
+    run.send(run.rows, orders(kind=BID, price_ticks=np.repeat(bid - 8, rows), size_shares=100), AGENT)
+    kept = np.exp(-passed[:, None] / (np.array(SCALES_S) * SECOND))
+    np.testing.assert_allclose(session.memory[:, RATE : RATE + len(SCALES_S)], rate * kept)
+    tempo = tempo_rows(session.memory, run.rows)
+    at, sent = run.decide()
+    run.send(at, sent)
+    read = np.array([found.of(int(row))[0][1, 3] for row in at])
+    beats = np.rint((run.rules.trading_ns(run.now_ns) - last_ns)[at] / tempo[at] * 1000)
+    assert (read == tokeniser("touch").vocabulary.bins["ZI-A"].interval.encode(beats)).all()
+    assert (read == drawn[at]).mean() > 0.9  # the tempo is another one by then, and hardly
 
 
 def test_a_rejected_order_of_an_agent_changes_nothing() -> None:

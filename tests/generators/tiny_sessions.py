@@ -19,6 +19,7 @@ from marsbench.learning.order_stream import OrderStream, order_stream
 from marsbench.learning.vocabulary import SIZES
 from marsbench.market.clearing_house import BookView, ClearingHouse
 from marsbench.market.orders import MARKET
+from marsbench.market.rules import MatchingRules
 from marsbench.simulation.contracts import Rows, Start
 
 TINY = Shape(width=16, layers=2, heads=2, kv_heads=1, hidden=24)
@@ -92,6 +93,10 @@ class Rollouts:
         out.drawn = draws_of(out.session)
         out.propose(out.rows)
         return out
+
+    @property
+    def rules(self) -> MatchingRules:
+        return self.start.rules
 
     @property
     def rows(self) -> Rows:
