@@ -29,7 +29,7 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.ready
 
 leaderboard: $(VENV)/.ready
-	$(BIN)/marsbench run --suite suites/quick.toml --jobs $(JOBS) --results $(RESULTS)
+	$(BIN)/marsbench run --jobs $(JOBS) --results $(RESULTS)
 
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(SOURCES)

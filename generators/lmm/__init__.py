@@ -1,7 +1,7 @@
 """The order model of MarS: ``lmm-order-SIZE``, trained by ``marsbench train``, and ``mars-order:NAME``, public weights.
 
-Of the first there is one class for each size; the size counts the weights of the decoder. ``lmm-order-2m`` takes part
-in runs that name no generators, the others when they are asked for.
+Of the first there is one class for each size; the size counts the weights of the decoder. None takes part in runs that
+name no generators: a rollout that runs away takes as long as its orders, and would make such a run one of hours.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class LmmOrder(Trained, SessionGenerator):
 
     version = 1
     reacts = True
+    by_default = False
     source = "MarS (ICLR 2025), sections 2.1, 2.2 and appendix B"
     checkpoints = Path(__file__).parent / "checkpoints"
     size: str
@@ -265,7 +266,6 @@ def _sized(size: str) -> type[LmmOrder]:
         {
             "name": f"lmm-order-{size}",
             "size": size,
-            "by_default": size == "2m",
             "summary": f"order model of MarS: a LLaMA decoder of {weights / 1e6:,.1f}M weights over order tokens",
             "__doc__": LmmOrder.__doc__,
             "__module__": __name__,

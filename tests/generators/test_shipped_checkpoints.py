@@ -46,7 +46,7 @@ def test_a_shipped_checkpoint_gives_finite_losses(folder: Path) -> None:
 
 
 def test_the_default_recipe_is_the_one_that_is_shipped_for_the_reference_market() -> None:
-    """Or a run that names no generators would ask for hours of training."""
+    """Or a run that names it would ask for training."""
     (folder,) = (f for f in FOLDERS if f.name == "lmm-order-2m-reference")
     stored = json.loads((folder / "config.json").read_text())["config"]["recipe"]
     default = registry.generator("lmm-order-2m")
