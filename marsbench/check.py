@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from marsbench import __version__, registry
 from marsbench.files import write_atomic
-from marsbench.known_answers import COVERAGE, COVERED, MOST_ERRORS, SEEDS, KnownAnswer, Rates, measure
+from marsbench.known_answers import (
+    COVERAGE,
+    COVERED,
+    ENOUGH_POWER,
+    MOST_ERRORS,
+    NOT_PRESENT,
+    SEEDS,
+    KnownAnswer,
+    Rates,
+    measure,
+)
 
 INTERVALS = "intervals"
 
@@ -25,8 +35,9 @@ class Checked:
     version: int | None
     """Of the metric."""
     seeds: int
-    command: str
     rates: tuple[Rates, ...]
+    commands: Mapping[str, str]
+    """What made the rates of a process."""
 
     @property
     def trusted(self) -> bool:
@@ -39,7 +50,7 @@ class Checked:
             "version": self.version,
             "marsbench": __version__,
             "seeds": self.seeds,
-            "command": self.command,
+            "commands": dict(self.commands),
             "trusted": self.trusted,
             "rates": [rate.to_dict() for rate in self.rates],
         }
@@ -75,7 +86,53 @@ def check(
             if not any(k.process.startswith(name) for k in known):
                 raise ValueError(f"{subject}: {registry.nearest(name, [k.process for k in known], what='process')}")
         known = [k for k in known if k.process.startswith(tuple(processes))]
-    return Checked(subject, version, seeds, command, tuple(measure(known, seeds, jobs=jobs)))
+    rates = tuple(measure(known, seeds, jobs=jobs))
+    return Checked(subject, version, seeds, rates, {k.process: command for k in known})
+
+
+def require_alike(folder: str | Path, subject: str, seeds: int, processes: Sequence[str] | None) -> None:
+    """Raise where some processes of a check cannot be put among the rows of a folder.
+
+    Raises
+    ------
+    ValueError
+        If rows there come from another version of the metric, or from another number of draws.
+    """
+    _, version = _known(subject)
+    kept = _read(folder, subject)
+    if processes is not None and kept is not None and (kept.version, kept.seeds) != (version, seeds):
+        raise ValueError(
+            f"{_base(folder, subject)}.json has {kept.seeds:,} draws of each process by version {kept.version}: "
+            f"{', '.join(processes)} with {seeds:,} draws by version {version} would not belong there. Write to "
+            "another folder, or check all processes"
+        )
+
+
+def merged(found: Checked, folder: str | Path) -> Checked:
+    """``found`` beside the rows of other processes that a folder has from an earlier check (``require_alike``)."""
+    known, _ = _known(found.subject)
+    kept = _read(folder, found.subject)
+    if kept is None or {k.process for k in known} <= set(found.commands):
+        return found
+    rows = {first.process: rates for one in (kept, found) for first, rates in _by_process(one)}
+    commands = {**kept.commands, **found.commands}
+    order = [k.process for k in known if k.process in rows]
+    rates = tuple(rate for process in order for rate in rows[process])
+    return replace(found, rates=rates, commands={process: commands[process] for process in order})
+
+
+def _base(folder: str | Path, subject: str) -> Path:
+    return Path(folder) / f"check-{subject}"
+
+
+def _read(folder: str | Path, subject: str) -> Checked | None:
+    """What an earlier check has written there; None where there is nothing that could be read as that."""
+    try:
+        kept = json.loads(_base(folder, subject).with_suffix(".json").read_text(encoding="utf-8"))
+        rates = tuple(Rates(**row) for row in kept["rates"])
+        return Checked(kept["subject"], kept["version"], kept["seeds"], rates, kept["commands"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _known(subject: str) -> tuple[list[KnownAnswer], int | None]:
@@ -97,7 +154,8 @@ _HEADS = ("property", "truth", "right", "wrong", "at most", "says nothing", "tru
 
 
 def _cells(rate: Rates) -> tuple[str, ...]:
-    needed = "" if rate.units_needed is None else f"{rate.units_needed:,}"
+    claimed = rate.truth not in (COVERED, NOT_PRESENT) and rate.right < ENOUGH_POWER
+    needed = f"{rate.units_needed:,}" if rate.units_needed is not None else "on the edge" if claimed else ""
     return (
         rate.property, rate.truth, f"{rate.right:.1%}", f"{rate.wrong:.1%}", f"{rate.wrong_high:.1%}",
         f"{rate.open:.1%}", "yes" if rate.trusted else "NO", f"{rate.units:,}", needed,
@@ -123,7 +181,8 @@ def _rule(found: Checked) -> str:
         words.append(
             f"A verdict is trusted where the upper end of the one-sided 95% interval of its error rate (at most) is "
             f"{MOST_ERRORS:.0%} or less. Right is the power, counted before Holm's correction; needed is how many "
-            "units (days, windows) 90% power would take where it is lower: until then the verdict is inconclusive."
+            "units (days, windows) 90% power would take where it is lower: until then the verdict is inconclusive. "
+            "On the edge: the truth is so near the criterion that draws lie on either side, whatever their number."
         )
     if any(rate.truth == COVERED for rate in found.rates):
         words.append(
@@ -147,7 +206,7 @@ def to_markdown(found: Checked) -> str:
     """The page that is kept under ``results``."""
     of = found.subject if found.version is None else f"{found.subject}, version {found.version}"
     lines = [f"# Known answers: {of}", "", f"{_verdict(found)} {found.seeds:,} draws of each process.", ""]
-    lines += [_rule(found), "", f"Made by `{found.command}`.", ""] if found.command else [_rule(found), ""]
+    lines += [_rule(found), "", *_made_by(found)]
     heads = ("process", *_HEADS)
     lines += [_row(heads), _row(["---"] * len(heads))]
     for _, rows in _by_process(found):
@@ -157,13 +216,25 @@ def to_markdown(found: Checked) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _made_by(found: Checked) -> list[str]:
+    commands = list(dict.fromkeys(command for command in found.commands.values() if command))
+    if not commands:
+        return []
+    if len(commands) == 1:
+        return [f"Made by `{commands[0]}`.", ""]
+    of = {c: ", ".join(f"`{p}`" for p, made in found.commands.items() if made == c) for c in commands}
+    longest = max(commands, key=lambda c: len(of[c]))
+    others = [f"- `{c}`: {of[c]}" for c in commands if c != longest]
+    return [f"Made by `{longest}`, and in part by", "", *others, ""]
+
+
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
 def write(found: Checked, folder: str | Path) -> list[Path]:
     """Write ``check-<subject>.md`` and ``.json`` into a folder; returns their paths."""
-    base = Path(folder) / f"check-{found.subject}"
+    base = _base(folder, found.subject)
     made: tuple[tuple[str, Callable[[Checked], str]], ...] = (
         (".md", to_markdown),
         (".json", lambda c: json.dumps(c.to_dict(), indent=1, ensure_ascii=False) + "\n"),

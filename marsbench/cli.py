@@ -169,7 +169,9 @@ def _check(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sub = _add(verbs, "check", "measure how often verdicts and intervals are right, on processes with known answers")
     sub.add_argument("metric", metavar="METRIC", help="a metric with verdicts, or intervals: every interval method")
     sub.add_argument("--seeds", type=int, default=1000, metavar="N", help="draws of a process (default: %(default)s)")
-    sub.add_argument("--process", nargs="+", metavar="NAME", help="only these processes, or those that begin so")
+    sub.add_argument(
+        "--process", nargs="+", metavar="NAME", help="only these, or those that begin so; -o keeps others' rows"
+    )
     sub.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; results do not depend on it")
     sub.add_argument("-o", "--output", metavar="DIR", help="also write check-METRIC.md and .json there")
     _json(sub)

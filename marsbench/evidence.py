@@ -150,6 +150,8 @@ class Landing:
     """What must lie within ``[low, high]``: the value, or value - ceiling."""
     missing: bool = False
     """Instead: there must be no value."""
+    task: str = "realism"
+    """In whose results it is looked for."""
 
     def problem(self, score: Score) -> str | None:
         """What is wrong with where the generator landed; None where nothing is."""
@@ -176,7 +178,7 @@ class Metric(ABC):
     cannot, it is not asked and counts as not applicable."""
     summary: ClassVar[str] = ""
     landings: ClassVar[tuple[Landing, ...]] = ()
-    """Where the three controls and the oracle must land; the tests hold the metrics of ``realism`` to it."""
+    """Where the three controls and the oracle must land, in each task that has the metric; tests hold it to that."""
     ceiling_from_oracle: ClassVar[bool] = False
     """Whether its scores take what the oracle scores as their ceiling (``TrajectoryPairs.ceilings``)."""
     replay_alone: ClassVar[Mapping[str, str]] = {}

@@ -44,6 +44,8 @@ class Claim:
     word: str
     distance: float = math.nan
     """Standard errors by which the decisive number clears the criterion (negative: on the other side)."""
+    margin: float = math.nan
+    """Of a test of likeness: the margin in standard errors of the difference."""
     adjusted: str = ""
     """The word after the correction for several properties; empty where there is none."""
 
@@ -88,7 +90,8 @@ class Rates:
     """Whether the error rate is low enough."""
     units: int
     units_needed: int | None
-    """For 90% power, by the root law of the standard error; None where the power suffices, or never will."""
+    """For 90% power, by the root law of the standard error; None where the power suffices, or where the truth lies so
+    near the criterion that draws clear and miss it alike."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -103,7 +106,7 @@ def claims(verdicts: Mapping[str, Verdict]) -> dict[str, Claim]:
             continue
         present, absent = (float(stats.norm.isf(min(max(p, 1e-300), 1 - 1e-16))) for p in (v.p, v.p_absent))
         word = PRESENT if v.p < ALPHA else ABSENT if v.p_absent < ALPHA else INCONCLUSIVE
-        out[key] = Claim(word, present if present >= absent else -absent, v.verdict)
+        out[key] = Claim(word, present if present >= absent else -absent, adjusted=v.verdict)
     return out
 
 
@@ -116,7 +119,8 @@ def likeness_claims(found: Mapping[str, Likeness]) -> dict[str, Claim]:
             continue
         different, same = (float(stats.norm.isf(min(max(p, 1e-300), 1 - 1e-16))) for p in (v.p, v.p_same))
         word = SAME if v.p_same < ALPHA else DIFFERENT if v.p < ALPHA else INCONCLUSIVE
-        out[key] = Claim(word, same if same >= different else -different)
+        margin = same + float(stats.norm.isf(min(max(v.p / 2, 1e-300), 0.5)))
+        out[key] = Claim(word, same if same >= different else -different, margin)
     return out
 
 
@@ -198,16 +202,23 @@ def _rates(known: KnownAnswer, name: str, draws: Sequence[Mapping[str, Claim]]) 
         words.count(INCONCLUSIVE) / n,
         trusted,
         known.units,
-        _needed(known, truth, right / n, [d[name].distance for d in draws]),
+        _needed(known, truth, right / n, [d[name] for d in draws]),
     )
 
 
-def _needed(known: KnownAnswer, truth: str, power: float, distances: Sequence[float]) -> int | None:
-    """Units for 90% power: the typical distance from the criterion grows with the root of their number."""
+def _needed(known: KnownAnswer, truth: str, power: float, draws: Sequence[Claim]) -> int | None:
+    """Units for 90% power by the root law: standard errors shrink with the root of the number of units.
+
+    What grows with it is the distance of the truth from the criterion; of two sources that are the same, the margin
+    in standard errors, which two one-sided tests want twice their critical value for: the difference itself shrinks.
+    """
     if truth not in (PRESENT, ABSENT, SAME, DIFFERENT) or power >= ENOUGH_POWER:
         return None
-    known_distances = [d for d in distances if math.isfinite(d)]
-    typical = float(np.median(known_distances)) * (1 if truth in (PRESENT, SAME) else -1) if known_distances else 0.0
-    if not typical > 0.1:
-        return None
-    return math.ceil(known.units * ((stats.norm.isf(ALPHA) + stats.norm.ppf(ENOUGH_POWER)) / typical) ** 2)
+    critical = float(stats.norm.isf(ALPHA))
+    if truth == SAME and (margins := [d.margin for d in draws if math.isfinite(d.margin)]):
+        typical, wanted = float(np.median(margins)), critical + float(stats.norm.ppf((1 + ENOUGH_POWER) / 2))
+    else:
+        distances = [d.distance for d in draws if math.isfinite(d.distance)]
+        typical = float(np.median(distances)) * (1 if truth in (PRESENT, SAME) else -1) if distances else 0.0
+        wanted = critical + float(stats.norm.ppf(ENOUGH_POWER))
+    return math.ceil(known.units * (wanted / typical) ** 2) if typical > 0.1 else None

@@ -260,6 +260,7 @@ def check(options: argparse.Namespace) -> int:
 
     if options.output:
         require_writable(options.output)  # before hours of drawing
+        checking.require_alike(options.output, options.metric, options.seeds, options.process)
     found = checking.check(
         options.metric, seeds=options.seeds, processes=options.process, jobs=options.jobs, command=_command(options)
     )
@@ -268,7 +269,7 @@ def check(options: argparse.Namespace) -> int:
     else:
         print(checking.to_text(found), end="")
     if options.output:
-        for path in checking.write(found, options.output):
+        for path in checking.write(checking.merged(found, options.output), options.output):
             progress.say(f"check: {path}")
     return 0 if found.trusted else 1
 

@@ -76,15 +76,19 @@ class LobBench(Metric):
         "lobbench.predictive.real_to_real.auc": "lobbench.predictive.synthetic_to_real.auc"
     }
     landings = (
-        Landing("control-constant", "lobbench.vol_per_min.l1", 1.0, 1.0),  # it never trades
-        Landing("control-constant", "lobbench.log_inter_arrival_time.l1", 0.8, 1.0),
-        Landing("control-copy", "lobbench.summary.l1.mean", 0.0, 0.3),  # real flow, of another day
-        Landing("control-copy", "lobbench.discriminator.logistic.auc", 0.6, 1.0),
-        Landing("control-shuffled", "lobbench.log_time_to_cancel.l1.halves", 0.08, 0.6, "above_ceiling"),
-        Landing("control-shuffled", "lobbench.discriminator.logistic.auc", 0.8, 1.0),
-        Landing("reference", "lobbench.summary.l1.mean", 0.0, 0.2),
-        Landing("reference", "lobbench.log_inter_arrival_time.l1.halves", -0.05, 0.05, "above_ceiling"),
-        Landing("reference", "lobbench.log_time_to_cancel.l1.halves", -0.05, 0.05, "above_ceiling"),
+        Landing("control-constant", "lobbench.vol_per_min.l1", 1.0, 1.0, task="lob-bench"),  # it never trades
+        Landing("control-constant", "lobbench.log_inter_arrival_time.l1", 0.8, 1.0, task="lob-bench"),
+        Landing("control-copy", "lobbench.summary.l1.mean", 0.0, 0.3, task="lob-bench"),  # real flow, of another day
+        Landing("control-copy", "lobbench.discriminator.logistic.auc", 0.6, 1.0, task="lob-bench"),
+        Landing(
+            "control-shuffled", "lobbench.log_time_to_cancel.l1.halves", 0.08, 0.6, "above_ceiling", task="lob-bench"
+        ),
+        Landing("control-shuffled", "lobbench.discriminator.logistic.auc", 0.8, 1.0, task="lob-bench"),
+        Landing("reference", "lobbench.summary.l1.mean", 0.0, 0.2, task="lob-bench"),
+        Landing(
+            "reference", "lobbench.log_inter_arrival_time.l1.halves", -0.05, 0.05, "above_ceiling", task="lob-bench"
+        ),
+        Landing("reference", "lobbench.log_time_to_cancel.l1.halves", -0.05, 0.05, "above_ceiling", task="lob-bench"),
     )
 
     def __post_init__(self) -> None:

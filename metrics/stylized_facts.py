@@ -36,6 +36,31 @@ RETURN_BINS = np.linspace(-6, 6, 61)
 """Bins of the return histogram, in standard deviations."""
 
 
+def _in_sessions() -> list[Landing]:
+    """A whole day shows the shuffle where 25 minutes cannot: nothing clusters or decays, volume foretells nothing."""
+
+    def at(generator: str, key: str, low: float, high: float) -> Landing:
+        return Landing(generator, f"session_facts.{key}", low, high, "above_ceiling", task="sessions")
+
+    clustering, decay, volume = (
+        "06_volatility_clustering",
+        "08_slow_decay_of_absolute_autocorrelation",
+        "10_volume_volatility_correlation",
+    )
+    return [
+        Landing("control-constant", f"session_facts.{clustering}", missing=True, task="sessions"),
+        at("control-copy", clustering, -0.05, 0.05),
+        at("control-copy", decay, -0.06, 0.1),
+        at("control-shuffled", clustering, 0.01, 0.15),
+        at("control-shuffled", decay, 0.0, 0.3),
+        at("control-shuffled", volume, 0.08, 0.4),
+        at("reference", "01_absence_of_autocorrelation", -0.05, 0.05),
+        at("reference", clustering, -0.05, 0.05),
+        at("reference", decay, -0.08, 0.08),
+        at("reference", volume, -0.08, 0.08),
+    ]
+
+
 @dataclass(frozen=True)
 class StylizedFacts(Metric):
     """Distance between the curves of simulation and replay, for each of the eleven facts, and verdicts on each.
@@ -105,6 +130,7 @@ class StylizedFacts(Metric):
         Landing("reference", "facts.01_absence_of_autocorrelation", -0.1, 0.05, "above_ceiling"),
         Landing("reference", "facts.02_heavy_tails", -0.1, 0.05, "above_ceiling"),
         Landing("reference", "facts.06_volatility_clustering", -0.05, 0.03, "above_ceiling"),
+        *_in_sessions(),
     )
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:

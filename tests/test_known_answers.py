@@ -79,6 +79,23 @@ def test_units_needed_for_power_follow_the_root_law():
     assert rate.units_needed == pytest.approx(exact, rel=0.1)
 
 
+def two_equal(rng: np.random.Generator) -> dict[str, Claim]:
+    """Two one-sided z tests of a difference that is zero, its margin 2 standard errors away."""
+    z = float(rng.normal())
+    found = Likeness(INCONCLUSIVE, float(2 * stats.norm.sf(abs(z))), None, float(stats.norm.sf(2 - abs(z))), z, 0, 0, 2)
+    return likeness_claims({"a": found})
+
+
+def test_units_needed_to_show_likeness_bring_the_margin_twice_the_critical_value_away():
+    (rate,) = measure([KnownAnswer("z", "no difference", "10 days", 10, {"a": SAME}, two_equal)], 2000)
+    critical = stats.norm.isf(0.05)
+    assert rate.right == pytest.approx(2 * stats.norm.cdf(2 - critical) - 1, abs=0.03)
+    needed = 10 * ((critical + stats.norm.ppf(0.95)) / 2) ** 2
+    assert rate.units_needed == pytest.approx(needed, abs=1)
+    away = 2 * np.sqrt(needed / 10)
+    assert 2 * stats.norm.cdf(away - critical) - 1 == pytest.approx(0.9)
+
+
 def many(rng: np.random.Generator) -> dict[str, Claim]:
     return {f"{i}": Claim(INCONCLUSIVE, adjusted=PRESENT if rng.random() < 0.01 else INCONCLUSIVE) for i in range(5)}
 
@@ -168,6 +185,26 @@ def test_check_prints_writes_and_returns_what_it_found(tmp_path, capsys):
     kept = json.loads((tmp_path / "check-intervals.json").read_text())
     assert kept["trusted"]
     assert {r["property"] for r in kept["rates"]} == {"cluster_interval", "verdicts.jackknife"}
+
+
+def test_some_processes_join_the_rows_of_an_earlier_check(tmp_path, capsys):
+    """A check takes hours: a process that is new or has changed is drawn alone."""
+    where = ["--seeds", "40", "-o", str(tmp_path)]
+    cli.main(["check", "intervals", "--process", "mean.5", "mean.40", *where])
+    first = json.loads((tmp_path / "check-intervals.json").read_text())
+    cli.main(["check", "intervals", "--process", "mean.40", "skewed.40", *where])
+    both = json.loads((tmp_path / "check-intervals.json").read_text())
+    assert list(both["commands"]) == ["mean.5", "mean.40", "skewed.40"]
+    assert both["commands"]["mean.5"] == first["commands"]["mean.5"] != both["commands"]["mean.40"]
+    assert [r for r in both["rates"] if r["process"].startswith("mean")] == first["rates"]
+    page = (tmp_path / "check-intervals.md").read_text()
+    assert "in part by" in page
+    assert ": `mean.5`" in page
+    assert cli.main(["check", "intervals", "--process", "mean.5", "--seeds", "50", "-o", str(tmp_path)]) == 2
+    assert "40 draws of each process" in capsys.readouterr().err
+    assert json.loads((tmp_path / "check-intervals.json").read_text()) == both
+    (tmp_path / "check-intervals.json").write_text("{")
+    assert cli.main(["check", "intervals", "--process", "mean.5", *where]) == 0
 
 
 def test_what_may_not_be_trusted_fails_the_command(capsys):

@@ -14,8 +14,8 @@ from marsbench.tasks.realism import Realism
 from reference import small_data_set
 
 GENERATORS = ("control-constant", "control-copy", "control-shuffled", "reference")
-REALISM = [name for name, _ in Realism().metrics]
-METRICS = [*REALISM, "lob-bench"]
+METRICS = [*(name for name, _ in Realism().metrics), "lob-bench"]
+TASKS = {"realism": "realism,rollouts=2", "sessions": "sessions", "lob-bench": "lob-bench"}
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,13 @@ def results_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, 
     """Results of the controls and the oracle, by task, on four days of the reference market."""
     folder: Path = tmp_path_factory.mktemp("landings")
     found = {}
-    for task, names in (("realism,rollouts=2", ("REF-A", "REF-D")), ("lob-bench", ("REF-A",))):
-        market = small_data_set(folder / task.partition(",")[0], names, 4)
-        report = runner.run(list(GENERATORS), tasks=[task], datasets=[str(market)], results=folder / "r", track=False)
+    two = small_data_set(folder / "two", ("REF-A", "REF-D"), 4)
+    markets = {"realism": two, "sessions": two, "lob-bench": small_data_set(folder / "one", ("REF-A",), 4)}
+    for task, written in TASKS.items():
+        data = [str(markets[task])]
+        report = runner.run(list(GENERATORS), tasks=[written], datasets=data, results=folder / "r", track=False)
         of = [results.read(path) for path in report.done]
-        found[task.partition(",")[0]] = {r.generator["label"]: r for r in of}
+        found[task] = {r.generator["label"]: r for r in of}
     return found
 
 
@@ -39,14 +41,15 @@ def scored(results_of: dict[str, dict[str, Result]]) -> dict[str, Result]:
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_says_where_the_controls_and_the_oracle_land(name: str) -> None:
     declared = registry.lookup("metrics", name).landings
-    assert {landing.generator for landing in declared} == set(GENERATORS)
+    with_it = {task for task in TASKS if name in [m for m, _ in registry.lookup("tasks", task)().metrics]}
+    assert {(a.task, a.generator) for a in declared} == {(task, g) for task in with_it for g in GENERATORS}
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_controls_and_oracle_land_where_the_metric_says(name: str, results_of: dict[str, dict[str, Result]]) -> None:
-    of = results_of["realism" if name in REALISM else name]
     for landing in registry.lookup("metrics", name).landings:
-        assert landing.problem(of[landing.generator].scores[landing.score]) is None
+        score = results_of[landing.task][landing.generator].scores[landing.score]
+        assert landing.problem(score) is None
 
 
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
@@ -55,13 +58,13 @@ COMMITTED = Path(__file__).resolve().parents[2] / "results"
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_they_land_there_in_the_committed_results_too(generator: str, name: str) -> None:
-    """64 starts on as many days where the test above has 16 on eight, of the same market."""
-    task, folder = ("realism", COMMITTED) if name in REALISM else (name, COMMITTED / name)
-    path = results.result_path(folder, dataset="reference", task=task, generator=generator, seed=0)
-    scores = results.read(path).scores
+    """64 starts on as many days where the test above has 16 on eight, of the same market; 40 sessions for its 8."""
     landings = [a for a in registry.lookup("metrics", name).landings if a.generator == generator]
     assert landings
-    assert [landing.problem(scores[landing.score]) for landing in landings] == [None] * len(landings)
+    for landing in landings:
+        folder = COMMITTED / "lob-bench" if landing.task == "lob-bench" else COMMITTED
+        path = results.result_path(folder, dataset="reference", task=landing.task, generator=generator, seed=0)
+        assert landing.problem(results.read(path).scores[landing.score]) is None
 
 
 def test_message_sequences_are_drawn_and_have_every_score(results_of: dict[str, dict[str, Result]]) -> None:
