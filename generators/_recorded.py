@@ -152,7 +152,7 @@ class RecordedSession(Session):
             own = here["from_own"][at]
             target = np.where(up[at], ask[at] + own, bid[at] - own)
             anywhere = np.full(len(at), _ANYWHERE)
-            price[at], _, _ = book.of(at).nearest_owned(here["side"][at], target, -anywhere, anywhere)
+            price[at], _ = book.of(at).nearest_owned(here["side"][at], target, -anywhere, anywhere)
         low, high = book.limits_ticks
         sent = price != NO_PRICE
         out = np.zeros(len(rows), ORDER)

@@ -94,7 +94,8 @@ def artifact_key(generator: Generator, dataset: Dataset, seed: int) -> str:
 def training_key(generator: Trained, dataset: Dataset, seed: int) -> str:
     """Name of the artifact of a trained generator: ``<recipe>-<seed>``, the recipe being all but the seed."""
     train = [period_text(p) for p in training_periods(generator, dataset)]
-    recipe = [generator.name, generator.version, dict(generator.training_parameters()), dataset.content_hash, train]
+    version, learned = generator.training_version, dict(generator.training_parameters())
+    recipe = [generator.name, version, learned, dataset.content_hash, train]
     return f"{digest(recipe)[:32]}-{seed}"
 
 

@@ -75,6 +75,15 @@ def test_training_leaves_the_artifact_where_a_run_finds_it(data: Path, folder: P
     assert list(result.training["validation.total"]["step"]) == [0, 5, 10, 15, 20]
 
 
+def test_weights_outlive_a_version_of_what_is_done_with_them(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, dataset = learner(), open_dataset(data)
+    key = training_key(made, dataset, 0)
+    monkeypatch.setattr(type(made), "version", made.version + 1)
+    assert training_key(made, dataset, 0) == key
+    monkeypatch.setattr(type(made), "training_version", made.training_version + 1)
+    assert training_key(made, dataset, 0) != key
+
+
 def test_what_is_trained_is_not_trained_again_unless_asked(data: Path, folder: Path) -> None:
     first = trained(data, folder)
     said: list[str] = []

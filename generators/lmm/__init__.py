@@ -29,6 +29,16 @@ PUBLIC = "microsoft/mars-order-model"
 """The authors' weights on the Hugging Face hub."""
 
 
+def _device(who: str, asked: str) -> str:
+    """Where rollouts of a generator are computed."""
+    import torch
+
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise ValueError(f"{who}: device 'cuda': torch {torch.__version__} finds no GPU here; write device=auto")
+    return "cuda" if found and asked != "cpu" else "cpu"
+
+
 class LmmOrder(Trained, SessionGenerator):
     """The order model: a LLaMA decoder over order tokens beside the state of the market.
 
@@ -57,7 +67,7 @@ class LmmOrder(Trained, SessionGenerator):
         Where rollouts are computed: ``cpu``, ``cuda`` or ``auto``, which takes a GPU where there is one.
     """
 
-    version = 1
+    version = 2
     reacts = True
     by_default = False
     source = "MarS (ICLR 2025), sections 2.1, 2.2 and appendix B"
@@ -122,7 +132,7 @@ class LmmOrder(Trained, SessionGenerator):
             self.recipe,
             folder,
             name=self.name,
-            version=self.version,
+            version=self.training_version,
             seed=seed,
             work=work,
             start_from=start_from,
@@ -153,18 +163,8 @@ class LmmOrder(Trained, SessionGenerator):
         self.tokeniser = Tokeniser.load(artifact.folder)
         self.model = OrderModel(ModelConfig.from_dict(load_config(artifact.folder)["model"]))
         load_model(artifact.folder, self.model)
-        self.model.eval().requires_grad_(False).to(self._device())
+        self.model.eval().requires_grad_(False).to(_device(self.name, self.device))
         self.model.decoder.compile_steps = self.compile
-
-    def _device(self) -> str:
-        import torch
-
-        found = torch.cuda.is_available()
-        if self.device == "cuda" and not found:
-            raise ValueError(
-                f"{self.name}: device 'cuda': torch {torch.__version__} finds no GPU here; write device=auto"
-            )
-        return "cuda" if found and self.device != "cpu" else "cpu"
 
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession
@@ -196,10 +196,12 @@ class MarsOrder(SessionGenerator):
         Name on the hub, or a local folder.
     context
         Orders that it looks back on; none: as many as it was trained on.
+    temperature, top_p, compile, device
+        As of ``lmm-order``.
     """
 
     name = "mars-order"
-    version = 1
+    version = 2
     reacts = True
     by_default = False
     training_days = 10
@@ -207,17 +209,27 @@ class MarsOrder(SessionGenerator):
     source = "MarS (ICLR 2025), public code and weights"
 
     def __init__(
-        self, checkpoint: str = PUBLIC, context: int | None = None, temperature: float = 1.0, top_p: float = 1.0
+        self,
+        checkpoint: str = PUBLIC,
+        context: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        compile: bool = False,
+        device: str = "auto",
     ) -> None:
+        if device not in DEVICES:
+            raise ValueError(f"{self.name}: device {device!r}: choose one of {', '.join(DEVICES)}")
         if context is not None and context < 1:
             raise ValueError(f"{self.name}: context must be at least 1, or none for the model's own; got {context}")
         self.checkpoint, self.context = checkpoint, context
+        self.compile, self.device = compile, device
         self.sampling = Sampling(temperature, top_p)
         self.tokeniser: Any = None
         self.public: Any = None
 
     def parameters(self) -> Mapping[str, Any]:
-        return {"checkpoint": self._identity(), "context": self.context, **asdict(self.sampling)}
+        how = {"compile": self.compile, "device": self.device}
+        return {"checkpoint": self._identity(), "context": self.context, **asdict(self.sampling), **how}
 
     def _identity(self) -> str:
         """The name on the hub; of a folder its name and what its weights are."""
@@ -240,6 +252,8 @@ class MarsOrder(SessionGenerator):
         from .tokeniser import Tokeniser
 
         self.tokeniser, self.public = Tokeniser.load(artifact.folder), load_public(self.checkpoint)
+        self.public.model.requires_grad_(False).to(_device(self.name, self.device))
+        self.public.model.decoder.compile_steps = self.compile
 
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession

@@ -5,10 +5,10 @@ when it is due, on the book as it then stands. Agents' orders enter the context 
 of a pending order as it is (time is counted between the market's own orders, and what lately happened counts only
 these), and change what it will be.
 
-Cancels: a slot of prices is drawn among those where the market has volume, and a size. Orders are cancelled whole, so
-that a size must be there: where no price of the slot holds so much, another slot is drawn among those that do. Then a
-price is drawn from the slot's training values, and the market-owned level nearest to it within the slot that holds the
-size gives it up, newest order first. Without this rule cancels take less than was added, and books fill up.
+Cancels: a slot of prices is drawn among those where the market has an order, and takes any one of its orders there off
+the book, whole. The volume of the token is not used: orders come and go in one piece, and their sizes are those that
+rest. Drawn from the token they would be too small, since a large order is rarely there, so that the model gives its
+size little weight just when it is: books fill up, levels do not vanish, and the mid hardly moves.
 
 Beyond its context a row forgets its oldest order with each new one: keys and values stay as they were computed, so
 that a kept order still carries what it once read in those that are gone.
@@ -67,13 +67,9 @@ class Report:
     masked_price: float = 0.0
     """Probability of price slots that were impossible, given the type."""
     snapped: int = 0
-    """Cancels whose level was not at the price that was drawn."""
+    """Cancels whose order was not at the price that decoding the slot would have named."""
     snap_ticks: float = 0.0
     """By so many ticks altogether."""
-    moved: int = 0
-    """Cancels whose slot was drawn again, because no price of the first one held their size."""
-    capped: int = 0
-    """Cancels that asked for more than the market had anywhere."""
 
     def to_dict(self) -> dict[str, float]:
         """Means per order, or per cancel."""
@@ -84,8 +80,6 @@ class Report:
             "masked_price_mass": self.masked_price / orders,
             "snapped_share_of_cancels": self.snapped / cancels,
             "mean_snap_ticks": self.snap_ticks / cancels,
-            "moved_share_of_cancels": self.moved / cancels,
-            "capped_share_of_cancels": self.capped / cancels,
         }
 
 
@@ -156,9 +150,19 @@ class _Waiting:
 
 @dataclass
 class _Resting:
-    """Where agents' orders rest, for cancels by id."""
+    """Where agents' orders rest, for cancels by id: side, price, shares left, by row and id."""
 
-    at: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    at: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+
+    def take(self, fills: NDArray[np.void], rows: Rows) -> None:
+        """Take off what resting orders have traded."""
+        for resting, aggressor in (("bid", Kind.ASK), ("ask", Kind.BID)):
+            own = (fills[f"{resting}_owner"] != MARKET) & (fills["side"] == aggressor)
+            for row, fill in zip(rows[own], fills[own], strict=True):
+                key = (int(row), int(fill[f"{resting}_id"]))
+                if key in self.at:
+                    side, price, left = self.at[key]
+                    self.at[key] = (side, price, left - int(fill["size_shares"]))
 
 
 class OrderModelSession(Session):
@@ -262,7 +266,7 @@ class OrderModelSession(Session):
             clock = np.asarray(self.rules.trading_ns(sent["time_ns"]), np.int64)
             own = sent["owner"] == MARKET
             passed = np.maximum(clock - self.last_ns[r], 0)
-            tokens = self._tokens(one, passed, self._tempo(r))
+            tokens = self._tokens(one, passed, tempo_rows(self.memory, r))
             signed = np.where(one.side == Kind.BID, one.traded, -one.traded) / self.lot
             remember_rows(
                 self.memory, r, clock.astype(np.float64), signed, own.astype(np.float64), mid[r].astype(np.float64)
@@ -358,66 +362,48 @@ class OrderModelSession(Session):
     @torch.inference_mode()
     def decide(self, rows: Rows, book: BookView) -> RowOrders:
         quotes, group = self.quotes[rows], self.group[rows]
-        uniforms = self.streams.uniforms(rows, self.index[rows], MARK, 6)
-        open_slots, largest = self._open_slots(rows, quotes, book)
-        types, price, volume, weights = self._marks(rows, open_slots, uniforms)
+        uniforms = self.streams.uniforms(rows, self.index[rows], MARK, 5)
+        open_slots = self._open_slots(rows, quotes, book)
+        types, price, volume = self._marks(rows, open_slots, uniforms)
         cancel = types == Kind.CANCEL
         out = np.zeros(len(rows), ORDER)
         out["kind"] = types
         new, gone = np.flatnonzero(~cancel), np.flatnonzero(cancel)
         self._new_orders(out, new, group[new], types[new], price[new], volume[new], quotes[new], uniforms[new], book)
-        if len(gone):
-            asked = self.slots.cancel_volume.draw(group[gone], volume[gone], uniforms[gone, 4])
-            price[gone] = self._holding(price[gone], asked, largest[gone], weights[gone], uniforms[gone, 5])
-            most = largest[gone, price[gone]]
-            self._cancels(out, gone, group[gone], price[gone], asked, most, quotes[gone], uniforms[gone], book)
+        self._cancels(out, gone, group[gone], price[gone], quotes[gone], uniforms[gone], book.of(gone))
         self.fresh[rows] = True
         self.report.orders += len(rows)
         self.report.cancels += len(gone)
         sent = out["size_shares"] > 0
         return RowOrders(rows[sent], out[sent])
 
-    def _holding(
-        self, price: Ints, asked: Ints, largest: Ints, weights: NDArray[np.float64], uniforms: NDArray[np.float64]
-    ) -> Ints:
-        """Slots of cancels ``[k]``, drawn again where theirs does not hold what is asked; the fullest if none does."""
-        short = largest[np.arange(len(price)), price] < asked
-        fits = np.where(largest >= asked[:, None], weights, 0.0)
-        able = fits.sum(axis=1) > 0
-        self.report.moved += int((short & able).sum())
-        fits[~able] = largest[~able] == largest[~able].max(axis=1, keepdims=True)
-        return np.where(short, pick(fits, uniforms), price)
-
-    def _open_slots(self, rows: Rows, quotes: Ints, book: BookView) -> tuple[NDArray[np.bool_], Ints]:
-        """Price slots ``[k, 3, 32]`` that can be ordered at: by type ask, bid, cancel.
-
-        And the market's largest volume at any one price of each cancel slot, ``[k, 32]``.
-        """
+    def _open_slots(self, rows: Rows, quotes: Ints, book: BookView) -> NDArray[np.bool_]:
+        """Price slots ``[k, 3, 32]`` that can be ordered at: by type ask, bid, cancel."""
         group, bins = self.group[rows], self.slots.new_price
         out = np.zeros((len(rows), 3, 32), bool)
         new = bins.used[group].copy()
         if self.slots.prices == "touch":
             lowest = bins.values[group, :, 0]
-            spread = (quotes[:, 0] - quotes[:, 1])[:, None]
-            new &= (lowest < spread) | (lowest >= CROSSES)
-            there = book.ten.size_shares[:, :, 0] > 0
+            (ask, bid), (low, high) = quotes.T, book.limits_ticks
+            new &= (lowest < (ask - bid)[:, None]) | (lowest >= CROSSES)
+            passive, there = lowest < CROSSES, book.ten.size_shares[:, :, 0] > 0
+            room = {Kind.ASK: bid < high, Kind.BID: ask > np.maximum(low, 1)}  # none at a price limit
             for side in (Kind.ASK, Kind.BID):
-                out[:, side] = new & ((lowest < CROSSES) | there[:, 1 - side, None])
+                out[:, side] = new & np.where(passive, room[side][:, None], there[:, 1 - side, None])
         else:
             out[:, Kind.ASK] = out[:, Kind.BID] = new
-        largest = np.maximum(*(self._largest(group, side, quotes, book) for side in (Kind.ASK, Kind.BID)))
-        out[:, Kind.CANCEL] = largest > 0
-        return out, largest
+        edges = np.stack([self._edges(group, side, quotes) for side in (Kind.ASK, Kind.BID)], axis=1)
+        ask_side, bid_side = np.moveaxis(book.volume_by_distance(quotes, edges) > 0, 1, 0)
+        out[:, Kind.CANCEL] = ask_side | bid_side[:, ::-1]
+        return out
 
-    def _largest(self, group: Ints, side: Kind, quotes: Ints, book: BookView) -> Ints:
-        """The market's largest volume at any one price of each cancel slot on a side, ``[k, 32]``."""
-        low, high = self._cancel_range(group, side, quotes)  # ticks from the side's best, [k, 32]
+    def _edges(self, group: Ints, side: Kind, quotes: Ints) -> Ints:
+        """Distances from the best quote between cancel slots, ``[k, 33]``; on the bid side from the last slot on."""
+        low, high = self._cancel_range(group, side, quotes)
         if side == Kind.BID:  # slots count upwards in price, distances away from the best
             low, high = low[:, ::-1], high[:, ::-1]
         edges = np.concatenate([np.clip(low, 0, None), np.clip(high[:, -1:] + 1, 0, None)], axis=1)
-        edges = np.maximum.accumulate(edges, axis=1)
-        found = book.largest_by_distance(side, quotes[:, side], edges)
-        return found if side == Kind.ASK else found[:, ::-1]
+        return np.asarray(np.maximum.accumulate(edges, axis=1))
 
     def _cancel_range(self, group: Ints, side: Kind, quotes: Ints) -> tuple[Ints, Ints]:
         """First and last distance of each cancel slot from a side's best quote, ``[k, 32]`` (first > last: none)."""
@@ -438,9 +424,9 @@ class OrderModelSession(Session):
 
     def _marks(
         self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
-    ) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
-        """Type, price slot and volume slot of each row; probabilities ``[k, 32]`` of price slots given types."""
-        group, possible = self.group[rows], np.asarray(open_slots.any(axis=2))
+    ) -> tuple[Ints, Ints, Ints]:
+        """Type, price slot and volume slot of each row."""
+        possible = np.asarray(open_slots.any(axis=2))
         where = torch.as_tensor(rows, device=self.device)
         head = self.model.factorised
         if head is None:
@@ -455,19 +441,20 @@ class OrderModelSession(Session):
         p, lost = allowed(
             self.sampling.probabilities(logits.double().cpu().numpy()), open_slots[np.arange(len(rows)), types]
         )
-        prices, price = p, pick(p, uniforms[:, 1])
+        price = pick(p, uniforms[:, 1])
         self.report.masked_price += float(lost.sum())
         logits = head.volume_logits(context, kinds, torch.as_tensor(price, device=self.device))
-        p, _ = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), self._volumes(group, types))
-        return types, price, pick(p, uniforms[:, 2]), prices
+        p, _ = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), self._volumes(rows, types))
+        return types, price, pick(p, uniforms[:, 2])
 
-    def _volumes(self, group: Ints, types: Ints) -> NDArray[np.bool_]:
-        cancel = (types == Kind.CANCEL)[:, None]
+    def _volumes(self, rows: Rows, types: Ints) -> NDArray[np.bool_]:
+        """Volume slots that a group has for orders of these types, ``[k, 32]``."""
+        group, cancel = self.group[rows], (types == Kind.CANCEL)[:, None]
         return np.where(cancel, self.slots.cancel_volume.used[group], self.slots.new_volume.used[group])
 
     def _joint_marks(
         self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
-    ) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
+    ) -> tuple[Ints, Ints, Ints]:
         """The same of the joint head: from the logits of all tokens with the interval that was drawn."""
         assert self.table is not None
         logits = self.table[torch.as_tensor(rows, device=self.device)].flatten(1).double().cpu().numpy()
@@ -480,8 +467,8 @@ class OrderModelSession(Session):
         self.report.masked_price += float((1 - kept.sum(axis=(1, 2)) / total)[~none].sum() + none.sum())
         at = pick(kept.reshape(len(rows), -1), uniforms[:, 0])
         types, price = at // 32, at % 32
-        p, _ = allowed(whole[np.arange(len(rows)), types, price], self._volumes(self.group[rows], types))
-        return types, price, pick(p, uniforms[:, 2]), kept[np.arange(len(rows)), types]
+        p, _ = allowed(whole[np.arange(len(rows)), types, price], self._volumes(rows, types))
+        return types, price, pick(p, uniforms[:, 2])
 
     def _new_orders(
         self, out: Any, at: Ints, group: Ints, side: Ints, price: Ints, volume: Ints, quotes: Ints, uniforms: Any,
@@ -505,67 +492,69 @@ class OrderModelSession(Session):
         odd = up & self.rules.odd_lot_asks
         out["size_shares"][at] = np.where(odd, size, np.maximum(size // lot, 1) * lot)
 
+    def _prices(self, group: Ints, side: Kind, slot: Ints, quotes: Ints) -> tuple[Ints, Ints]:
+        """First and last price of a cancel slot ``[k]`` on a side, first > last if it has none there."""
+        low, high = (x[np.arange(len(slot)), slot] for x in self._cancel_range(group, side, quotes))
+        low = np.maximum(low, 0)
+        best = quotes[:, side]
+        first, last = (best + low, best + high) if side == Kind.ASK else (best - high, best - low)
+        return np.where(low <= high, first, 1), np.where(low <= high, last, 0)
+
     def _cancels(
-        self, out: Any, at: Ints, group: Ints, price: Ints, asked: Ints, largest: Ints, quotes: Ints, uniforms: Any,
-        book: BookView,
-    ) -> None:  # fmt: skip
-        ask, bid = quotes.T
-        where = self.slots.cancel_price.draw(group, price, uniforms[:, 3])
-        found, owned, drawn = np.full(len(at), NO_PRICE), np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)
-        for side in (Kind.ASK, Kind.BID):
-            low, high = (x[np.arange(len(at)), price] for x in self._cancel_range(group, side, quotes))
-            low = np.maximum(low, 0)
-            todo = np.flatnonzero((low <= high) & (found == NO_PRICE))
-            if len(todo) == 0:
-                continue
-            best, sign = (ask, 1) if side == Kind.ASK else (bid, -1)
-            if self.slots.prices == "touch":
-                away = where if side == Kind.ASK else -1 - where
-            else:
-                away = (sign * where - (ask - bid)) // 2
-            target = best + sign * np.clip(away, low, high)
-            ends = np.sort(np.stack([best + sign * low, best + sign * np.minimum(high, _FAR)]), axis=0)
-            least = np.minimum(asked, largest)[todo]
-            prices, _, volumes = book.of(at[todo]).nearest_owned(
-                np.full(len(todo), int(side)), target[todo], ends[0, todo], ends[1, todo], least_shares=least
-            )
-            found[todo], owned[todo], drawn[todo] = prices, volumes, target[todo]
-        there = found != NO_PRICE
-        self.report.snapped += int((there & (found != drawn)).sum())
-        self.report.snap_ticks += float(np.abs(np.where(there, found - drawn, 0)).sum())
-        self.report.capped += int((there & (asked > owned)).sum())
-        out["flags"][at] = int(Flag.BY_LEVEL)
-        out["price_ticks"][at] = np.where(there, found, 1)
-        out["size_shares"][at] = np.where(there, np.minimum(asked, owned), 0)
+        self, out: Any, at: Ints, group: Ints, price: Ints, quotes: Ints, uniforms: Any, book: BookView
+    ) -> None:
+        """One order each, of those in the price slot."""
+        if len(at) == 0:
+            return
+        ends = [self._prices(group, side, price, quotes) for side in (Kind.ASK, Kind.BID)]
+        low, high = (np.stack(x, axis=1) for x in zip(*ends, strict=True))
+        found, size, id_ = book.any_owned(low, high, uniforms[:, 4])
+        out["order_id"][at], out["size_shares"][at] = id_, size
+        out["price_ticks"][at] = np.where(found != NO_PRICE, found, 1)
+        self._snapped(np.asarray(found), group, price, quotes, uniforms)
+
+    def _snapped(self, found: Ints, group: Ints, price: Ints, quotes: Ints, uniforms: Any) -> None:
+        """Report how far from the price that decoding would have named the orders were."""
+        (ask, bid), where = quotes.T, self.slots.cancel_price.draw(group, price, uniforms[:, 3])
+        if self.slots.prices == "touch":
+            named = np.where(where >= 0, ask + where, bid + where + 1)
+        else:
+            named = (where + ask + bid) // 2
+        off = np.abs(found - named)[found != NO_PRICE]
+        self.report.snapped += int((off > 0).sum())
+        self.report.snap_ticks += float(off.sum())
 
     # --- what happened ------------------------------------------------------------------------------
 
     def observe(self, events: Events) -> Rows:
+        self.resting.take(events.fills, events.fill_rows)
         good = np.flatnonzero(events.reason == Reason.OK)
         if len(good) == 0:
             return np.zeros(0, np.int64)
-        rows, sent = events.rows[good], events.orders[good]
-        side, price = self._where(rows, sent)
+        rows, sent, traded = events.rows[good], events.orders[good], events.traded_shares[good]
+        side, price = self._where(rows, sent, traded)
         first = np.concatenate([[True], rows[1:] != rows[:-1]])
         place = np.arange(len(rows)) - np.maximum.accumulate(np.where(first, np.arange(len(rows)), 0))
         for k in range(int(place.max()) + 1):  # several orders of one row are read one after the other
             at = place == k
-            self.waiting.append(_Waiting(rows[at], sent[at], side[at], price[at], events.traded_shares[good][at]))
+            self.waiting.append(_Waiting(rows[at], sent[at], side[at], price[at], traded[at]))
         return np.unique(rows[sent["owner"] != MARKET])
 
-    def _where(self, rows: Rows, sent: NDArray[np.void]) -> tuple[Ints, Ints]:
-        """Side and price of each order; of an agent's cancel by id, those of the order that it named."""
+    def _where(self, rows: Rows, sent: NDArray[np.void], traded: Ints) -> tuple[Ints, Ints]:
+        """Side and price of each order; of an agent's cancel by id those, and the size, of the order that it named."""
         ask, bid = self.quotes[rows].T
         price = sent["price_ticks"].astype(np.int64)
         cancel = sent["kind"] == Kind.CANCEL
         side = np.where(cancel, np.where(2 * price >= ask + bid, int(Kind.ASK), int(Kind.BID)), sent["kind"])
         side = side.astype(np.int64)
         for i in np.flatnonzero(sent["owner"] != MARKET):
-            key = (int(rows[i]), int(sent["order_id"][i]))
+            key, size = (int(rows[i]), int(sent["order_id"][i])), int(sent["size_shares"][i])
             if not cancel[i]:
-                self.resting.at[key] = (int(side[i]), int(price[i]))
-            elif not sent["flags"][i] & Flag.BY_LEVEL:
-                side[i], price[i] = self.resting.at.get(key, (int(side[i]), int(ask[i])))
+                self.resting.at[key] = (int(side[i]), int(price[i]), size - int(traded[i]))
+            elif not sent["flags"][i] & Flag.BY_LEVEL and key in self.resting.at:
+                side[i], price[i], left = self.resting.at[key]
+                taken = left if size == 0 else min(size, left)
+                sent["size_shares"][i], self.resting.at[key] = taken, (int(side[i]), int(price[i]), left - taken)
         return side, price
 
 

@@ -171,15 +171,18 @@ def _context_effect(model: OrderModel, files: TokenFiles, orders: int, seed: int
 def _model(recipe: Recipe, tokeniser: Tokeniser, seed: int, start_from: Artifact | None) -> OrderModel:
     """With fresh weights, or those of another artifact; groups that it did not know begin with the mean of its own."""
     torch.manual_seed(seed)
-    config = recipe.config(len(tokeniser.vocabulary.names))
+    names = tokeniser.vocabulary.names
+    config = recipe.config(len(names))
     if start_from is None:
         return OrderModel(config)
     stored = ModelConfig.from_dict(load_config(start_from.folder)["model"])
     other = OrderModel(stored)
     load_model(start_from.folder, other)
     weights = other.state_dict()
-    if "order.group.weight" in weights:
-        weights["order.group.weight"] = weights["order.group.weight"].mean(0, keepdim=True).repeat(config.groups, 1)
+    if (known := weights.get("order.group.weight")) is not None:
+        theirs = Tokeniser.load(start_from.folder).vocabulary.names
+        rows = [known[theirs.index(name)] if name in theirs else known.mean(0) for name in names]
+        weights["order.group.weight"] = torch.stack(rows)
     model = OrderModel(config)
     model.load_state_dict(weights)
     return model

@@ -93,7 +93,7 @@ def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, 
     """The market's volume in bins of distance from ``anchors[k, side]``, into ``out[k, side, bin]``.
 
     Distances count upwards from the anchor on the ask side and downwards on the bid side; bin j of
-    row k is ``[edges[k, j], edges[k, j + 1])``.
+    row k is ``[edges[k, side, j], edges[k, side, j + 1])``.
     """
     bins = out.shape[2]
     for k in range(len(rows)):
@@ -107,11 +107,11 @@ def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, 
             for at in range(head[b, N_ASK + side] - 1, -1, -1):
                 key = np.int64(keys[base + at])
                 distance = anchor - key if side == BID else -key - anchor
-                while j < bins and distance >= edges[k, j + 1]:
+                while j < bins and distance >= edges[k, side, j + 1]:
                     j += 1
                 if j == bins:
                     break
-                if distance >= edges[k, j]:
+                if distance >= edges[k, side, j]:
                     level = b * cap_levels + slots[base + at]
                     if head[b, AGENT_LIVE] == 0:
                         out[k, side, j] += levels[level].volume
@@ -120,29 +120,57 @@ def volume_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, 
 
 
 @kernel
-def largest_by_distance(head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, side, anchors, edges, out):
-    """The market's largest volume at any one price of one side, in bins of distance, into ``out[k, bin]``."""
-    bins = out.shape[1]
-    for k in range(len(rows)):
-        b = rows[k]
-        for j in range(bins):
-            out[k, j] = 0
+def _owned_between(head, nodes, levels, keys, slots, b, cap_nodes, cap_levels, low, high, owner, place):
+    """Node of the owner's order number ``place`` at prices ``low[side]`` .. ``high[side]``, and how many it has there.
+
+    Asks before bids, from the touch outwards, oldest first at a price; -1 where there are not so many.
+    """
+    count = np.int64(0)
+    found = np.int64(-1)
+    for side in range(2):
         base = (b * 2 + side) * cap_levels
-        anchor = np.int64(anchors[k])
-        j = 0
+        bottom, top = (low[side], high[side]) if side == BID else (-high[side], -low[side])
         for at in range(head[b, N_ASK + side] - 1, -1, -1):
             key = np.int64(keys[base + at])
-            distance = anchor - key if side == BID else -key - anchor
-            while j < bins and distance >= edges[k, j + 1]:
-                j += 1
-            if j == bins:
+            if key > top:
+                continue
+            if key < bottom:
                 break
-            if distance >= edges[k, j]:
-                level = b * cap_levels + slots[base + at]
-                if head[b, AGENT_LIVE] == 0:
-                    out[k, j] = max(out[k, j], levels[level].volume)
-                else:
-                    out[k, j] = max(out[k, j], _owned(nodes, levels, level, b * cap_nodes, 0))
+            node = np.int64(levels[b * cap_levels + slots[base + at]].first)
+            while node >= 0:
+                if nodes[b * cap_nodes + node].owner == owner:
+                    if count == place:
+                        found = node
+                    count += 1
+                node = np.int64(nodes[b * cap_nodes + node].next)
+    return found, count
+
+
+@kernel
+def any_owned(
+    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, low, high, uniforms, owner, out
+):  # fmt: skip
+    """One of an owner's orders at prices ``low[k, side]`` .. ``high[k, side]``, each as likely as another.
+
+    ``out[k]``: its price (NO_PRICE if there is none), size and id.
+    """
+    for k in range(len(rows)):
+        b = rows[k]
+        _, count = _owned_between(
+            head, nodes, levels, keys, slots, b, cap_nodes, cap_levels, low[k], high[k], owner, -1
+        )
+        out[k, 0] = NO_PRICE
+        out[k, 1] = 0
+        out[k, 2] = 0
+        if count > 0:
+            place = min(np.int64(uniforms[k] * count), count - 1)
+            node, _ = _owned_between(
+                head, nodes, levels, keys, slots, b, cap_nodes, cap_levels, low[k], high[k], owner, place
+            )
+            at = b * cap_nodes + node
+            out[k, 0] = levels[b * cap_levels + nodes[at].level].price
+            out[k, 1] = nodes[at].size
+            out[k, 2] = nodes[at].id
 
 
 @kernel
@@ -183,12 +211,12 @@ def level_at_volume(
 
 @kernel
 def nearest_owned(
-    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, low, high, least, owner, out
+    head, nodes, levels, keys, slots, cap_nodes, cap_levels, rows, sides, prices, low, high, owner, out
 ):  # fmt: skip
-    """Level nearest to ``prices[k]`` where ``owner`` has ``least[k]`` shares, at ``low[k]`` .. ``high[k]``.
+    """Level nearest to ``prices[k]`` where ``owner`` has an order, at ``low[k]`` .. ``high[k]``.
 
-    ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there, ``out[k, 2]``
-    all of the owner's volume there; of two equally near levels the one nearer to the touch.
+    ``out[k, 0]`` is its price (NO_PRICE if there is none), ``out[k, 1]`` the owner's newest size there; of two equally
+    near levels the one nearer to the touch.
     """
     for k in range(len(rows)):
         b, side = rows[k], sides[k]
@@ -198,7 +226,6 @@ def nearest_owned(
         bottom, top = (low[k], high[k]) if side == BID else (-high[k], -low[k])
         out[k, 0] = NO_PRICE
         out[k, 1] = 0
-        out[k, 2] = 0
         better = position(keys, base, n, key)
         worse = better - 1
         while True:
@@ -225,9 +252,6 @@ def nearest_owned(
                 node = np.int64(nodes[b * cap_nodes + node].prev)
             if node < 0:
                 continue
-            owned = _owned(nodes, levels, level, b * cap_nodes, owner)
-            if owned >= least[k]:
-                out[k, 0] = price if side == BID else -price
-                out[k, 1] = nodes[b * cap_nodes + node].size
-                out[k, 2] = owned
-                break
+            out[k, 0] = price if side == BID else -price
+            out[k, 1] = nodes[b * cap_nodes + node].size
+            break

@@ -17,6 +17,7 @@ from marsbench.market import _book as kb
 from marsbench.market import _streams as streams
 from marsbench.market import _views as views
 from marsbench.market._arrays import Books, Fills, run
+from marsbench.market.orders import MARKET
 from marsbench.market.rules import MatchingRules
 from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import BookState
@@ -106,10 +107,13 @@ class BookView:
             ``[k, 2]``, where distances start; they count upwards on the ask side (index 0) and
             downwards on the bid side.
         edges_ticks
-            ``[k, J + 1]``, ascending; bin j holds distances in ``[edges[j], edges[j + 1])``.
+            ``[k, J + 1]``, or ``[k, 2, J + 1]`` for sides apart, ascending; bin j holds distances in
+            ``[edges[j], edges[j + 1])``.
         """
         house = self._house
-        out = np.empty((len(self.rows), 2, edges_ticks.shape[1] - 1), np.int64)
+        out = np.empty((len(self.rows), 2, edges_ticks.shape[-1] - 1), np.int64)
+        if edges_ticks.ndim == 2:
+            edges_ticks = np.repeat(edges_ticks[:, None], 2, axis=1)
         views.volume_by_distance(
             house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
             self.rows, anchors_ticks, edges_ticks, out,
@@ -133,35 +137,39 @@ class BookView:
         )  # fmt: skip
         return out[:, 0], out[:, 1]
 
-    def largest_by_distance(self, side: int, anchors_ticks: Ints, edges_ticks: Ints) -> Ints:
-        """The market's largest volume at any one price of a side, in bins of distance: ``[k, J]`` shares.
-
-        Anchors ``[k]`` and edges ``[k, J + 1]`` as of ``volume_by_distance``.
-        """
-        house = self._house
-        out = np.empty((len(self.rows), edges_ticks.shape[1] - 1), np.int64)
-        views.largest_by_distance(
-            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels,
-            self.rows, int(side), anchors_ticks, edges_ticks, out,
-        )  # fmt: skip
-        return out
-
     def nearest_owned(
-        self, sides: Ints, prices_ticks: Ints, low_ticks: Ints, high_ticks: Ints, *, least_shares: Any = 1,
-        owner: int = 0,
-    ) -> tuple[Ints, Ints, Ints]:  # fmt: skip
-        """Level nearest to a price where ``owner`` has volume: price, its newest order's size, its volume there.
+        self, sides: Ints, prices_ticks: Ints, low_ticks: Ints, high_ticks: Ints, *, owner: int = MARKET
+    ) -> tuple[Ints, Ints]:
+        """Level nearest to a price where ``owner`` has an order: price and its newest order's size there.
 
-        Only levels at ``low_ticks`` .. ``high_ticks`` with at least ``least_shares`` of the owner's are looked at; all
-        ``[k]``. ``NO_PRICE``, 0 and 0 where there is none.
+        Only levels at ``low_ticks`` .. ``high_ticks`` count; all ``[k]``. ``NO_PRICE`` and 0 where there is none.
+        """
+        out = np.zeros((len(self.rows), 2), np.int64)
+        house = self._house
+        views.nearest_owned(
+            house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels, self.rows,
+            *(np.ascontiguousarray(x, np.int64) for x in (sides, prices_ticks, low_ticks, high_ticks)), owner, out,
+        )  # fmt: skip
+        return out[:, 0], out[:, 1]
+
+    def any_owned(
+        self, low_ticks: Ints, high_ticks: Ints, uniforms: NDArray[np.float64], *, owner: int = MARKET
+    ) -> tuple[Ints, Ints, Ints]:
+        """One of an owner's orders in a range of prices, each as likely as another: price, size and id, each ``[k]``.
+
+        Parameters
+        ----------
+        low_ticks, high_ticks
+            ``[k, 2]``, first and last price on each side (ask, bid); a side with low > high is left out.
+        uniforms
+            ``[k]`` in [0, 1), which one it is. ``NO_PRICE``, 0 and 0 where there is none.
         """
         out = np.zeros((len(self.rows), 3), np.int64)
         house = self._house
-        least = np.broadcast_to(np.asarray(least_shares, np.int64), len(self.rows))
-        views.nearest_owned(
+        views.any_owned(
             house.head, *house._books.arrays[1:5], house._books.cap_nodes, house._books.cap_levels, self.rows,
-            *(np.ascontiguousarray(x, np.int64) for x in (sides, prices_ticks, low_ticks, high_ticks, least)),
-            owner, out,
+            *(np.ascontiguousarray(x, np.int64) for x in (low_ticks, high_ticks)),
+            np.ascontiguousarray(uniforms, np.float64), owner, out,
         )  # fmt: skip
         return out[:, 0], out[:, 1], out[:, 2]
 

@@ -309,6 +309,9 @@ class Trained(Generator):
 
     checkpoints: ClassVar[Path | None] = None
     """Folder of a package with one sealed artifact per subfolder: those that are shipped with it."""
+    training_version: ClassVar[int] = 1
+    """Goes up when training changes what it makes; ``version``, when anything changes a score. A generator that only
+    uses its weights in another way keeps them."""
 
     def training_parameters(self) -> Mapping[str, Any]:
         """Those of ``parameters()`` that change the trained weights (part of the key of the artifact)."""

@@ -290,62 +290,34 @@ def with_agents(begin: Start, *, every: int = 3) -> Start:
     return replace(begin, book=replace(begin.book, resting=resting))
 
 
-def owned(resting: np.ndarray, side: int, price: int, owner: int = MARKET) -> int:
-    at = (resting["kind"] == side) & (resting["price_ticks"] == price) & (resting["owner"] == owner)
-    return int(resting["size_shares"][at].astype(np.int64).sum())
-
-
 @each_layout
-def test_cancels_take_the_drawn_size_from_a_level_of_the_market_in_the_drawn_slot(layout: str, head: str) -> None:
-    """But for those whose size no level of the slot holds: they take it elsewhere, or the largest level of all."""
-    begin, count = with_agents(start()), 1500
+def test_cancels_take_any_order_of_the_market_in_the_drawn_slot_whole(layout: str, head: str) -> None:
+    begin, count = with_agents(start()), 3000
     run = Rollouts.of(generator(layout, head), begin, count)
     ask, bid = (int(x) for x in run.session.quotes[0])
     rows, sent = run.decide()
-    ((_, types, price, volume),) = run.drawn
+    ((_, types, price, _),) = run.drawn
     assert (types[rows] == sent["kind"]).all()
     assert len(rows) == count  # nothing was drawn that could not be sent
-    resting, bins = begin.book.resting, own_bins(layout)
-    largest = np.zeros(32, int)
-    for side, at in {(int(o["kind"]), int(o["price_ticks"])) for o in resting}:
-        slot = cancel_slot(layout, side, at, ask, bid)
-        largest[slot] = max(largest[slot], owned(resting, side, at))
-    cancels, moved, capped = np.flatnonzero(sent["kind"] == CANCEL), 0, 0
+    resting, cancels = begin.book.resting, sent[sent["kind"] == CANCEL]
     assert len(cancels) > 200
-    for i in cancels:
-        at, size, sizes = int(sent["price_ticks"][i]), int(sent["size_shares"][i]), volume[rows[i]]
-        side = ASK if at >= ask else BID
-        slot, drawn = cancel_slot(layout, side, at, ask, bid), price[rows[i]]
-        assert 0 < size <= owned(resting, side, at)
-        if size not in bins.cancel_volume.values[sizes]:
-            assert size == largest.max() < max(bins.cancel_volume.values[sizes])
-            capped += 1
-        elif slot != drawn:
-            assert largest[drawn] < size <= largest[slot]
-            moved += 1
-    assert (sent["flags"][cancels] == Flag.BY_LEVEL).all()
-    notes = run.session.notes()
-    assert notes["cancel_share"] == len(cancels) / count
-    assert moved <= round(notes["moved_share_of_cancels"] * len(cancels))
-    assert capped <= round(notes["capped_share_of_cancels"] * len(cancels)) < len(cancels)
+    own = resting[resting["owner"] == MARKET]
+    slots = np.array([cancel_slot(layout, int(o["kind"]), int(o["price_ticks"]), ask, bid) for o in own])
+    place = {int(number): i for i, number in enumerate(own["order_id"])}
+    taken = np.array([place[int(number)] for number in cancels["order_id"]])
+    assert (own[taken]["size_shares"] == cancels["size_shares"]).all()
+    assert (own[taken]["price_ticks"] == cancels["price_ticks"]).all()
+    drawn = price[rows[sent["kind"] == CANCEL]]
+    assert (slots[taken] == drawn).all()
+    in_slot, of_slot = np.bincount(slots, minlength=32), np.bincount(drawn, minlength=32)
+    expected = of_slot[slots] / in_slot[slots]
+    busy = np.flatnonzero(expected >= 5)
+    assert len(busy) > 5
+    assert p_value(np.bincount(taken, minlength=len(own))[busy], expected[busy]) > 1e-3
+    assert run.session.notes()["cancel_share"] == len(cancels) / count
     assert (run.send(rows, sent).reason == Reason.OK).all()
-    for row in rows[cancels]:
+    for row in rows[sent["kind"] == CANCEL]:
         assert _of_agents(run.house.state(int(row)).resting) == _of_agents(resting)
-
-
-def test_a_cancel_whose_slot_does_not_hold_its_size_is_drawn_again_among_those_that_do() -> None:
-    session, n = generator().open([start()], 1, key=0), 4000
-    largest = np.zeros((n, 32), int)
-    largest[:, [2, 5, 6, 9]] = 100, 300, 400, 900
-    weights = np.zeros((n, 32))
-    weights[:, [2, 5, 6, 9]] = 0.4, 0.1, 0.3, 0.2
-    uniforms = np.random.default_rng(0).random(n)
-    for asked, slots in ((100, {2: 1.0}), (200, {5: 1 / 6, 6: 1 / 2, 9: 1 / 3}), (500, {9: 1.0}), (1000, {9: 1.0})):
-        found = session._holding(np.full(n, 2), np.full(n, asked), largest, weights, uniforms)
-        expected = np.zeros(32)
-        expected[list(slots)] = [n * share for share in slots.values()]
-        assert p_value(np.bincount(found, minlength=32), expected) > 1e-3
-    assert session.report.moved == 2 * n  # those that ask for more than there is anywhere are not counted
 
 
 def _of_agents(resting: np.ndarray) -> list[tuple[int, ...]]:
@@ -383,7 +355,7 @@ def test_from_the_touch_an_order_trades_if_and_only_if_its_slot_says_so() -> Non
 
 
 def test_from_the_touch_orders_read_back_as_the_slots_that_were_drawn() -> None:
-    run, vocabulary, other = Rollouts.of(generator(), start(), 600), tokeniser("touch").vocabulary, np.zeros(2, int)
+    run, vocabulary = Rollouts.of(generator(), start(), 600), tokeniser("touch").vocabulary
     for step in range(4):
         quotes = run.session.quotes.copy()
         rows, sent = run.decide()
@@ -401,14 +373,10 @@ def test_from_the_touch_orders_read_back_as_the_slots_that_were_drawn() -> None:
             ioc=(sent["flags"] & Flag.IOC) != 0,
             quotes_ticks=quotes[rows],
         )
-        assert (tokens[:, 0] == drawn[:, 0]).all()
-        assert (tokens[~cancel, 1] == drawn[~cancel, 1]).all()
+        assert (tokens[:, :2] == drawn[:, :2]).all()
         asks = sent["kind"] == ASK  # bids are rounded to lots
         assert (tokens[asks, 2] == drawn[asks, 2]).all()
-        other += (tokens[cancel, 1:3] != drawn[cancel, 1:3]).sum(axis=0)
         run.send(rows, sent)
-    assert other[0] <= run.session.report.moved + run.session.report.capped
-    assert other[1] <= run.session.report.capped
 
 
 @each_layout
@@ -443,9 +411,34 @@ def test_notes_say_what_was_impossible_and_what_became_of_cancels(layout: str, h
     assert notes["cancel_share"] == cancels / (4 * rows)
     assert notes["snapped_share_of_cancels"] == report.snapped / cancels > 0
     assert notes["mean_snap_ticks"] == report.snap_ticks / cancels >= notes["snapped_share_of_cancels"]
-    assert notes["moved_share_of_cancels"] == report.moved / cancels > 0
-    assert notes["capped_share_of_cancels"] == report.capped / cancels
-    assert notes["moved_share_of_cancels"] + notes["capped_share_of_cancels"] <= 1
+
+
+def at_the_limit(side: int) -> Start:
+    """Nobody offers any more (or bids): the best price left is the limit itself."""
+    begin = start()
+    resting = begin.book.resting[begin.book.resting["kind"] == 1 - side].copy()
+    best = resting["price_ticks"].max() if side == ASK else resting["price_ticks"].min()
+    reference = round(best / (1.1 if side == ASK else 0.9))
+    rules = replace(begin.rules, price_limit=0.1)
+    return replace(begin, rules=rules, book=replace(begin.book, resting=resting, reference_ticks=reference))
+
+
+@pytest.mark.parametrize("side", [ASK, BID])
+def test_at_a_price_limit_nothing_passive_is_placed_where_it_would_trade(side: int) -> None:
+    begin = at_the_limit(side)
+    run = Rollouts.of(generator(), begin, 400)
+    low, high = (int(x[0]) for x in run.view(run.rows).limits_ticks)
+    best = begin.book.resting["price_ticks"]
+    assert (best.max() == high) if side == ASK else (best.min() == low)
+    rows, sent = run.decide()
+    events = run.send(rows, sent)
+    _, types, price, _ = (part[rows] for part in run.drawn[0])
+    bins = own_bins("touch").new_price
+    trades = np.append(bins.lower, np.zeros(32 - len(bins), int))[price] >= CROSSES
+    new = types != CANCEL
+    assert (events.reason == Reason.OK).all()
+    assert ((events.traded_shares > 0)[new] == trades[new]).all()
+    assert (types == side).any()
 
 
 def test_notes_of_a_session_without_an_order_are_zeros() -> None:

@@ -247,14 +247,16 @@ def test_several_orders_of_an_agent_at_once_are_read_one_after_the_other(fed: An
     assert (run.due_ns == due).all()
 
 
-@pytest.mark.parametrize("price", [3, 9])
-def test_an_agents_cancel_by_id_is_read_as_one_at_the_price_of_the_order_that_it_names(price: int, fed: Any) -> None:
+@pytest.mark.parametrize(("price", "asked"), [(3, 300), (9, 300), (9, 0)])
+def test_an_agents_cancel_by_id_is_read_as_one_at_the_price_of_the_order_that_it_names(
+    price: int, asked: int, fed: Any
+) -> None:
     made = generator()
     run, row = Rollouts.of(made, start(), 2), np.array([1])
     found, (_, bid) = fed(made), run.session.quotes[0]
     rests = run.send(row, orders(kind=BID, price_ticks=bid - price, size_shares=300), AGENT)
     number = int(rests.orders["order_id"][0])
-    gone = run.send(row, orders(kind=CANCEL, order_id=number, size_shares=300), AGENT)
+    gone = run.send(row, orders(kind=CANCEL, order_id=number, size_shares=asked), AGENT)  # 0 is all of it
     assert gone.reason.tolist() == [Reason.OK]
     tokens, _ = found.of(1)
     bins = tokeniser("touch").vocabulary.bins["ZI-A"]

@@ -39,40 +39,30 @@ def played(market: Market) -> tuple[ClearingHouse, SlowBook, int]:
     return house, slow, sorted(prices)[len(prices) // 2] if prices else 1000
 
 
-def slow_nearest(
-    book: SlowBook, side: int, price: int, low: int, high: int, owner: int, least: int = 1
-) -> tuple[int, int, int]:
-    """Price, newest size and volume of the nearest level; of two equally near ones that nearer to the touch."""
+def slow_nearest(book: SlowBook, side: int, price: int, low: int, high: int, owner: int) -> tuple[int, int]:
+    """Price and newest size of the nearest level; of two equally near ones that nearer to the touch."""
     best_first = book.sides[side].best_first()
-    enough = [p for p in best_first if sum(order.left for order in book._owned(side, p, owner)) >= least]
-    there = [p for p in enough if low <= p <= high]
+    there = [p for p in best_first if low <= p <= high and list(book._owned(side, p, owner))]
     if not there:
-        return NO_PRICE, 0, 0
+        return NO_PRICE, 0
     found = min(there, key=lambda p: (abs(p - price), best_first.index(p)))
-    sizes = [order.left for order in book._owned(side, found, owner)]
-    return found, sizes[-1], sum(sizes)
+    return found, [order.left for order in book._owned(side, found, owner)][-1]
 
 
 def check_nearest(market: Market, questions: list[tuple[int, ...]], owner: int) -> None:
     house, slow, center = played(market)
     view = house.view(np.ones(len(questions), np.int64), np.zeros(len(questions), np.int64))
-    side, price, one, other, least = (np.array(x) for x in zip(*questions, strict=True))
+    side, price, one, other = (np.array(x) for x in zip(*questions, strict=True))
     low, high = np.minimum(one, other) + center, np.maximum(one, other) + center
     low = np.where(one == -12, -(1 << 40), low)  # no bound
     high = np.where(other == 12, 1 << 40, high)
-    found = np.stack(view.nearest_owned(side, price + center, low, high, least_shares=least, owner=owner), axis=1)
-    for row, *question, size in zip(found.tolist(), side, price + center, low, high, least, strict=True):
-        s, p, bottom, top = map(int, question)
-        assert tuple(row) == slow_nearest(slow, s, p, bottom, top, owner, int(size))
-    whole = np.stack(view.nearest_owned(side, price + center, low, high, owner=owner), axis=1)
-    for row, *question in zip(whole.tolist(), side, price + center, low, high, strict=True):
+    found = np.stack(view.nearest_owned(side, price + center, low, high, owner=owner), axis=1)
+    for row, *question in zip(found.tolist(), side, price + center, low, high, strict=True):
         s, p, bottom, top = map(int, question)
         assert tuple(row) == slow_nearest(slow, s, p, bottom, top, owner)
 
 
-LEAST = st.sampled_from([1, 5, 12, 25, 400])
-"""So many shares must be there."""
-QUESTIONS = st.lists(st.tuples(st.sampled_from([ASK, BID]), OFFSETS, OFFSETS, OFFSETS, LEAST), min_size=1, max_size=8)
+QUESTIONS = st.lists(st.tuples(st.sampled_from([ASK, BID]), OFFSETS, OFFSETS, OFFSETS), min_size=1, max_size=8)
 
 
 @settings(max_examples=200)
@@ -117,10 +107,34 @@ def test_the_markets_volume_by_distance_is_that_of_the_slow_twin(
     anchors, edges = np.array([center + ask, center + bid]), sorted(edges)
     view, bounds = house.view(np.array([1]), np.array([0])), np.array([edges], np.int64)
     total = view.volume_by_distance(anchors[None], bounds)[0]
+    shifted = np.stack([bounds, bounds + 2], axis=1)
+    apart = view.volume_by_distance(anchors[None], shifted)[0]
+    moved = view.volume_by_distance(anchors[None] + np.array([2, -2]), bounds)[0]
+    assert apart.tolist() == [total[ASK].tolist(), moved[BID].tolist()]
     for side, sign in ((ASK, 1), (BID, -1)):
-        largest = view.largest_by_distance(side, anchors[side : side + 1], bounds)[0]
         for at, (low, high) in enumerate(pairwise(edges)):
             inside = [p for p in slow.sides[side].prices if low <= sign * (p - anchors[side]) < high]
             levels = [sum(o.left for o in slow._owned(side, p, MARKET)) for p in inside]
             assert total[side, at] == sum(levels)
-            assert largest[at] == max(levels, default=0)
+
+
+@settings(max_examples=150)
+@given(full_markets(), OFFSETS, OFFSETS, st.integers(-2, 12), st.sampled_from([MARKET, *AGENTS]))
+def test_every_order_in_a_range_of_prices_is_as_likely_as_another(
+    market: Market, ask: int, bid: int, width: int, owner: int
+) -> None:
+    house, slow, center = played(market)
+    low = np.array([ask, bid]) + center
+    high = low + width  # an empty range below 0
+    orders = [
+        (price, order.left, order.order_id)
+        for side in (ASK, BID)
+        for price in slow.sides[side].best_first()
+        if low[side] <= price <= high[side]
+        for order in slow._owned(side, price, owner)
+    ]
+    n = max(len(orders), 1)
+    uniforms = (np.arange(n) + 0.5) / n
+    view = house.view(np.ones(n, np.int64), np.zeros(n, np.int64))
+    found = np.stack(view.any_owned(np.tile(low, (n, 1)), np.tile(high, (n, 1)), uniforms, owner=owner), axis=1)
+    assert list(map(tuple, found.tolist())) == (orders or [(NO_PRICE, 0, 0)])
