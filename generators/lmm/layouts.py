@@ -64,6 +64,11 @@ class Layout(ABC):
     def features(self, states: NDArray[np.float32], books: Snapshots, groups: Any) -> NDArray[Any]:
         """``[n, width]`` for states ``[n, WIDTH]`` and books ``[n, 2, 10]``; one group number, or ``[n]`` of them."""
 
+    def within(self, features: NDArray[Any], groups: Any) -> NDArray[Any]:
+        """Features of a simulation, none beyond those of training."""
+        del groups
+        return features
+
     def with_clock_of(self, other: Layout) -> Layout:
         """A copy in which the time of day is told as the other layout tells it."""
         del other
@@ -100,6 +105,9 @@ class TouchLayout(Layout):
         """Standardised states."""
         del books
         return self.scaler(states, groups)
+
+    def within(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.float16]:
+        return self.scaler.within(features, groups)
 
     def with_clock_of(self, other: Layout) -> TouchLayout:
         assert isinstance(other, TouchLayout)

@@ -10,6 +10,10 @@ the book, whole. The volume of the token is not used: orders come and go in one 
 rest. Drawn from the token they would be too small, since a large order is rarely there, so that the model gives its
 size little weight just when it is: books fill up, levels do not vanish, and the mid hardly moves.
 
+A simulation can reach states that training never showed, where a model says anything: a sale in a falling market makes
+the next one likelier. Features beyond those of training are therefore read as the nearest ones, and a market busier
+than it ever was slows down in proportion.
+
 Beyond its context a row forgets its oldest order with each new one: keys and values stay as they were computed, so
 that a kept order still carries what it once read in those that are gone.
 """
@@ -27,6 +31,8 @@ from numpy.typing import NDArray
 from marsbench.learning.bins import Bins
 from marsbench.learning.order_stream import (
     BEGIN,
+    RATE,
+    SCALES_S,
     WIDTH,
     OrderStream,
     best_quotes,
@@ -54,6 +60,7 @@ Ints = NDArray[np.int64]
 INTERVAL, MARK = 1, 2
 """Purposes of the random numbers."""
 _FAR = np.int64(1) << 40
+_SCALE_30S = SCALES_S.index(30.0)
 
 
 @dataclass
@@ -62,6 +69,8 @@ class Report:
 
     orders: int = 0
     cancels: int = 0
+    slowed: int = 0
+    """Orders whose time was stretched, because the market was busier than it ever was in training."""
     masked_type: float = 0.0
     """Probability of order types that were impossible."""
     masked_price: float = 0.0
@@ -76,6 +85,7 @@ class Report:
         orders, cancels = max(self.orders, 1), max(self.cancels, 1)
         return {
             "cancel_share": self.cancels / orders,
+            "slowed_share": self.slowed / orders,
             "masked_type_mass": self.masked_type / orders,
             "masked_price_mass": self.masked_price / orders,
             "snapped_share_of_cancels": self.snapped / cancels,
@@ -242,7 +252,8 @@ class OrderModelSession(Session):
         describe_rows(
             self.memory, rows, ten.price_ticks, ten.size_shares, self.lot, self.opening_ns, self.closing_ns, states
         )
-        features = self.tokeniser.layout.features(states, ten, self.group[rows])
+        layout, group = self.tokeniser.layout, self.group[rows]
+        features = layout.within(layout.features(states, ten, group), group)
         before = self.features
         if self.model.after:
             before = self.features.copy()
@@ -333,7 +344,7 @@ class OrderModelSession(Session):
         uniforms = self.streams.uniforms(rows, self.index[rows], INTERVAL, 2)
         group, bins = self.group[rows], self.slots.interval
         elapsed_ns = np.asarray(self.rules.trading_ns(now_ns), np.int64) - self.last_ns[rows]
-        unit = np.ones(len(rows)) if self.tokeniser.vocabulary.intervals == "clock" else self._beats(rows)
+        unit = self._beats(rows)
         elapsed = np.where(elapsed_ns > 0, elapsed_ns / unit, -1).astype(np.int64)
         p = self.sampling.probabilities(np.where(bins.used[group], logits, -np.inf))
         late = elapsed >= 0
@@ -348,14 +359,15 @@ class OrderModelSession(Session):
         self.fresh[rows] = False
 
     def _beats(self, rows: Rows) -> NDArray[np.float64]:
-        """Nanoseconds of one unit of intervals by tempo."""
-        return self._tempo(rows) / BEAT
-
-    def _tempo(self, rows: Rows) -> NDArray[np.float64]:
-        """The tempo of each row, within what training showed of its group."""
-        low, high = self.tokeniser.vocabulary.tempo_range_ns[self.group[rows]].T
-        tempo: NDArray[np.float64] = np.clip(tempo_rows(self.memory, rows), low, high)
-        return tempo
+        """Nanoseconds of one unit of intervals: longer where the market is busier than it ever was in training."""
+        vocabulary, group = self.tokeniser.vocabulary, self.group[rows]
+        busy = self.memory[rows, RATE + _SCALE_30S] / vocabulary.busiest_30s[group]
+        self.report.slowed += int((busy > 1).sum())
+        unit = np.maximum(busy, 1.0)
+        if vocabulary.intervals == "tempo":
+            low, high = vocabulary.tempo_range_ns[group].T
+            unit = unit * np.clip(tempo_rows(self.memory, rows), low, high) / BEAT
+        return np.asarray(unit)
 
     # --- what ---------------------------------------------------------------------------------------
 

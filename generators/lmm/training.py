@@ -68,7 +68,7 @@ def prepare(
     held = dataset.split("validation")
     names = [period_text(p) for p in (*periods, *held)]
     after = [start_from.content_hash] if start_from else []
-    identity = digest(["order tokens 3", dataset.content_hash, names, layout, len(held), *after])
+    identity = digest(["order tokens 4", dataset.content_hash, names, layout, len(held), *after])
     folder = cache / f"tokens-{identity[:32]}"
     if not (folder / "validation" / "index.json").exists():
         with training.main_process_first():

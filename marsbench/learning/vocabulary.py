@@ -35,14 +35,14 @@ from numpy.typing import NDArray
 
 from marsbench.files import write_atomic
 from marsbench.learning.bins import Bins
-from marsbench.learning.order_stream import OrderStream
+from marsbench.learning.order_stream import STATE, OrderStream
 from marsbench.market.orders import Kind
 
 Ints = NDArray[np.int64]
 Tokens = NDArray[np.uint8]
 """``[n, 4]``: type, price, volume, interval."""
 
-FORMAT = 1
+FORMAT = 2
 FIELDS = ("type", "price", "volume", "interval")
 SIZES = (3, 32, 32, 16)
 TOKENS = int(np.prod(SIZES))
@@ -58,6 +58,7 @@ CROSSES = 1 << 20
 TAKES = 1 << 21
 """... and of one that trades or is cancelled at once."""
 _FAR = (1 << 20) - 1
+_LATELY = STATE.index("orders_30s")
 
 
 def index(tokens: Any) -> Ints:
@@ -139,6 +140,9 @@ class Vocabulary:
     tempo_ns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Group -> shortest and longest tempo of training (all but one order in a thousand lie between): a simulation
     measures its intervals by none beyond them."""
+    busiest: Mapping[str, float] = field(default_factory=dict)
+    """Group -> orders lately, on the scale of 30 s, at the busiest times of training (all but one state in two
+    thousand lie below): a simulation that is busier slows down in proportion."""
 
     def __post_init__(self) -> None:
         if self.prices not in PRICES:
@@ -171,19 +175,28 @@ class Vocabulary:
         samples: dict[str, dict[str, list[Ints]]] = {}
         members: dict[str, str] = {}
         tempos: dict[str, list[NDArray[np.float64]]] = {}
+        rates: dict[str, list[NDArray[np.float32]]] = {}
         for stream in streams:
             group = members.setdefault(stream.instrument, (groups or {}).get(stream.instrument, stream.instrument))
             own = samples.setdefault(group, {name: [] for name in _PARTS})
             tempos.setdefault(group, []).append(stream.tempo_ns)
+            rates.setdefault(group, []).append(stream.states[:, _LATELY])
             for name, values in _sample(stream, prices, intervals).items():
                 own[name].append(values)
         fitted = {name: _fit(name, parts, prices) for name, parts in sorted(samples.items())}
-        return cls(prices, intervals, members, fitted, data_hash, {g: _range(t) for g, t in sorted(tempos.items())})
+        ends = {g: _range(t) for g, t in sorted(tempos.items())}
+        busiest = {g: float(np.quantile(np.concatenate(r), 0.9995)) for g, r in sorted(rates.items())}
+        return cls(prices, intervals, members, fitted, data_hash, ends, busiest)
 
     @cached_property
     def tempo_range_ns(self) -> NDArray[np.float64]:
         """``[G, 2]``, see ``tempo_ns``."""
         return np.array([self.tempo_ns[name] for name in self.names])
+
+    @cached_property
+    def busiest_30s(self) -> NDArray[np.float64]:
+        """``[G]``, see ``busiest``."""
+        return np.array([self.busiest[name] for name in self.names])
 
     @cached_property
     def names(self) -> list[str]:
@@ -257,6 +270,7 @@ class Vocabulary:
             "data_hash": self.data_hash,
             "groups": dict(self.groups),
             "tempo_ns": {name: list(ends) for name, ends in self.tempo_ns.items()},
+            "busiest": dict(self.busiest),
             "bins": {name: bins.to_dict() for name, bins in self.bins.items()},
         }
 
@@ -279,7 +293,8 @@ class Vocabulary:
                 raise ValueError(f"format is {values['format']}, this version reads {FORMAT}")
             bins = {name: GroupBins.from_dict(parts) for name, parts in values["bins"].items()}
             tempo_ns = {name: (low, high) for name, (low, high) in values["tempo_ns"].items()}
-            return cls(values["prices"], values["intervals"], values["groups"], bins, values["data_hash"], tempo_ns)
+            head = (values["prices"], values["intervals"], values["groups"], bins, values["data_hash"])
+            return cls(*head, tempo_ns, values["busiest"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged token bins ({error!r})") from error
 

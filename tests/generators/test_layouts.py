@@ -90,12 +90,26 @@ def test_touch_features_are_standardised_on_the_training_day() -> None:
 
 def test_touch_features_are_on_a_log_scale_with_the_sign_kept() -> None:
     names = np.array(STATE)
-    scaler = Scaler(np.zeros((1, len(names)), np.float32), np.full((1, len(names)), 2, np.float32))
+    low, high = np.full((2, 1, len(names)), 1.2, np.float16) * np.array([-1, 1], np.float16)[:, None, None]
+    scaler = Scaler(np.zeros((1, len(names)), np.float32), np.full((1, len(names)), 2, np.float32), low, high)
     values = state(flow_3s=-(np.e**3 - 1), spread=np.e**2 - 1, seconds_since_open=np.e**30)
     found = dict(zip(names, TouchLayout(scaler).features(values, BOOK, 0)[0].tolist(), strict=True))
     assert {k: v for k, v in found.items() if v} == pytest.approx(
         {"flow_3s": -1.5, "spread": 1.0, "seconds_since_open": LIMIT}, abs=1e-3
     )
+    layout = TouchLayout(scaler)
+    cut = dict(zip(names, layout.within(layout.features(values, BOOK, 0), 0)[0].tolist(), strict=True))
+    assert {k: v for k, v in cut.items() if v} == pytest.approx(
+        {"flow_3s": -1.2, "spread": 1.0, "seconds_since_open": 1.2}, abs=1e-3
+    )
+
+
+def test_the_range_of_training_holds_all_but_a_thousandth_of_its_states() -> None:
+    layout = fitted("touch")
+    found = layout.features(stream().states, stream().books, 0)
+    beyond = (layout.within(found, 0) != found).mean(axis=0)
+    assert beyond.max() < 0.002
+    assert beyond.max() > 0
 
 
 def test_what_touch_calls_the_book_is_volumes_gaps_and_spread() -> None:

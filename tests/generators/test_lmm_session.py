@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_sessions import KINDS, Rollouts, generator, model, start, tokeniser
 
-from marsbench.learning.order_stream import CLOCK, RATE, SCALES_S, order_stream, tempo_rows
+from marsbench.learning.order_stream import CLOCK, RATE, SCALES_S, OrderStream, order_stream, tempo_rows
 from marsbench.learning.vocabulary import START, price_coordinates
 from marsbench.market.orders import MARKET, Flag, Kind, Reason, orders
 from marsbench.market.rules import SECOND
@@ -82,6 +82,13 @@ def whole(begin: Start, simulated: Trajectory) -> Trajectory:
     return replace(history, orders=sent, fills=fills, end_ns=simulated.end_ns)
 
 
+def within(layout: str, features: np.ndarray, before: int, stream: OrderStream) -> np.ndarray:
+    """Features of which those of the simulation, after ``before`` orders, are cut to the range of training."""
+    group = tokeniser(layout).vocabulary.number(stream.instrument)
+    cut = tokeniser(layout).layout.within(features[before:], group)
+    return np.concatenate([features[:before], cut])
+
+
 @each_layout
 def test_a_session_reads_exactly_what_training_would_make_of_the_same_orders(layout: str, head: str, fed: Any) -> None:
     made = generator(layout, head)
@@ -93,6 +100,7 @@ def test_a_session_reads_exactly_what_training_would_make_of_the_same_orders(lay
         for r in range(2):
             stream = order_stream(whole(begin, runs[s][r]))
             _, _, tokens, features = tokeniser(layout).content("", stream)
+            features = within(layout, features, before, stream)
             own_tokens, own_features = found.of(2 * s + r)
             read = len(own_tokens)
             assert read == len(stream) - before > 40
@@ -114,7 +122,9 @@ def test_its_hidden_state_is_that_of_training_on_the_same_orders(layout: str, he
     for row in range(rows):
         end = replace(begin.history, end_ns=int(run.now_ns[row]))
         day = replace(end, orders=np.concatenate([begin.history.orders, np.array(sent[row])]))
-        _, group, tokens, features = tokeniser(layout).content("", order_stream(day))
+        stream = order_stream(day)
+        _, group, tokens, features = tokeniser(layout).content("", stream)
+        features = within(layout, features, len(order_stream(begin.history)), stream)
         first, some = np.array([[START, 0, 0, 0]], np.uint8), np.zeros((1, 4), np.uint8)
         batch = {
             "tokens": torch.as_tensor(np.concatenate([first, tokens, some])[None]),
@@ -284,6 +294,29 @@ def test_time_and_rate_are_those_of_the_markets_own_orders(fed: Any) -> None:
     beats = np.rint((run.rules.trading_ns(run.now_ns) - last_ns)[at] / tempo[at] * 1000)
     assert (read == tokeniser("touch").vocabulary.bins["ZI-A"].interval.encode(beats)).all()
     assert (read == drawn[at]).mean() > 0.9  # the tempo is another one by then, and hardly
+
+
+@each_layout
+def test_a_market_busier_than_it_ever_was_in_training_slows_down_in_proportion(layout: str, head: str) -> None:
+    run = Rollouts.of(generator(layout, head), start(), 60)
+    session, rows = run.session, run.rows
+    beats, at = session._beats(rows), RATE + SCALES_S.index(30.0)
+    busiest = tokeniser(layout).vocabulary.busiest["ZI-A"]
+    assert 0 < session.memory[0, at] < busiest
+    assert session.notes()["slowed_share"] == 0
+    session.memory[:20, at] = 3 * busiest
+    slow = session._beats(rows)
+    np.testing.assert_allclose(slow, beats * np.where(rows < 20, 3, 1))
+    assert session.report.slowed == 20
+    now, index = run.now_ns.copy(), session.index.copy()
+    session.last_ns = np.asarray(run.rules.trading_ns(now))  # no time has passed that a draw would have to exceed
+    session._draw_intervals(rows, now, np.zeros((60, 16)))
+    wait, session.index = session.due - now, index
+    session.memory[:20, at] /= 3
+    session._draw_intervals(rows, now, np.zeros((60, 16)))
+    usual = session.due - now
+    np.testing.assert_allclose(wait[:20], 3 * usual[:20], atol=3)
+    assert (wait == usual)[20:].all()
 
 
 def test_a_rejected_order_of_an_agent_changes_nothing() -> None:
