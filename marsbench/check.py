@@ -38,6 +38,8 @@ class Checked:
     rates: tuple[Rates, ...]
     commands: Mapping[str, str]
     """What made the rates of a process."""
+    versions: Mapping[str, int | None]
+    """Version of the metric that a process was judged by; an earlier one where another part has changed since."""
 
     @property
     def trusted(self) -> bool:
@@ -51,6 +53,7 @@ class Checked:
             "marsbench": __version__,
             "seeds": self.seeds,
             "commands": dict(self.commands),
+            "versions": dict(self.versions),
             "trusted": self.trusted,
             "rates": [rate.to_dict() for rate in self.rates],
         }
@@ -87,7 +90,8 @@ def check(
                 raise ValueError(f"{subject}: {registry.nearest(name, [k.process for k in known], what='process')}")
         known = [k for k in known if k.process.startswith(tuple(processes))]
     rates = tuple(measure(known, seeds, jobs=jobs))
-    return Checked(subject, version, seeds, rates, {k.process: command for k in known})
+    names = [k.process for k in known]
+    return Checked(subject, version, seeds, rates, dict.fromkeys(names, command), dict.fromkeys(names, version))
 
 
 def require_alike(folder: str | Path, subject: str, seeds: int, processes: Sequence[str] | None) -> None:
@@ -96,15 +100,14 @@ def require_alike(folder: str | Path, subject: str, seeds: int, processes: Seque
     Raises
     ------
     ValueError
-        If rows there come from another version of the metric, or from another number of draws.
+        If rows there come from another number of draws.
     """
-    _, version = _known(subject)
+    _known(subject)
     kept = _read(folder, subject)
-    if processes is not None and kept is not None and (kept.version, kept.seeds) != (version, seeds):
+    if processes is not None and kept is not None and kept.seeds != seeds:
         raise ValueError(
-            f"{_base(folder, subject)}.json has {kept.seeds:,} draws of each process by version {kept.version}: "
-            f"{', '.join(processes)} with {seeds:,} draws by version {version} would not belong there. Write to "
-            "another folder, or check all processes"
+            f"{_base(folder, subject)}.json has {kept.seeds:,} draws of each process: {', '.join(processes)} with "
+            f"{seeds:,} draws would not belong there. Write to another folder, or check all processes"
         )
 
 
@@ -115,10 +118,12 @@ def merged(found: Checked, folder: str | Path) -> Checked:
     if kept is None or {k.process for k in known} <= set(found.commands):
         return found
     rows = {first.process: rates for one in (kept, found) for first, rates in _by_process(one)}
-    commands = {**kept.commands, **found.commands}
+    commands, versions = {**kept.commands, **found.commands}, {**kept.versions, **found.versions}
     order = [k.process for k in known if k.process in rows]
     rates = tuple(rate for process in order for rate in rows[process])
-    return replace(found, rates=rates, commands={process: commands[process] for process in order})
+    return replace(
+        found, rates=rates, commands={p: commands[p] for p in order}, versions={p: versions[p] for p in order}
+    )
 
 
 def _base(folder: str | Path, subject: str) -> Path:
@@ -130,7 +135,8 @@ def _read(folder: str | Path, subject: str) -> Checked | None:
     try:
         kept = json.loads(_base(folder, subject).with_suffix(".json").read_text(encoding="utf-8"))
         rates = tuple(Rates(**row) for row in kept["rates"])
-        return Checked(kept["subject"], kept["version"], kept["seeds"], rates, kept["commands"])
+        head = (kept["subject"], kept["version"], kept["seeds"])
+        return Checked(*head, rates, kept["commands"], kept["versions"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -224,8 +230,14 @@ def _made_by(found: Checked) -> list[str]:
         return [f"Made by `{commands[0]}`.", ""]
     of = {c: ", ".join(f"`{p}`" for p, made in found.commands.items() if made == c) for c in commands}
     longest = max(commands, key=lambda c: len(of[c]))
-    others = [f"- `{c}`: {of[c]}" for c in commands if c != longest]
-    return [f"Made by `{longest}`, and in part by", "", *others, ""]
+    said = {c: f"`{c}`{_earlier(found, c)}" for c in commands}
+    others = [f"- {said[c]}: {of[c]}" for c in commands if c != longest]
+    return [f"Made by {said[longest]}, and in part by", "", *others, ""]
+
+
+def _earlier(found: Checked, command: str) -> str:
+    versions = {found.versions[p] for p, made in found.commands.items() if made == command} - {found.version}
+    return f" (version {', '.join(map(str, sorted(filter(None, versions))))} of the metric)" if versions else ""
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
 from marsbench.market.bars import MinuteBars
 from marsbench.scores import Outcome, Score
-from marsbench.stats.intervals import Interval, cluster_interval
+from marsbench.stats.intervals import MAX_GROUPS, Interval, jackknife_interval
 
 from ._quantities import days
 from ._scoring import number, replicates
+
+if TYPE_CHECKING:
+    from marsbench.known_answers import KnownAnswer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -45,7 +49,9 @@ class Memorisation(Metric):
         a baseline worth ranking; whether memory is a fault depends on the use. It stands in the
         profile of validity, for the reader to judge.
     Interval
-        By cluster, of the difference of the two means: jackknife t.
+        Jackknife t by cluster, given the training days. A cluster is left out where its windows are judged and where
+        they are held out: those that are nearest to one of them then have the nearest of the other clusters. Means
+        and deviations of the features stay.
     Reference
         Nearest-neighbour ratios as in Meehan, Chaudhuri, Dasgupta (2020), A non-parametric test to
         detect data-copying in generative models; the features are ours.
@@ -59,7 +65,7 @@ class Memorisation(Metric):
     """Minutes in a window."""
 
     name = "memorisation"
-    version = 1
+    version = 2
     evidence = TrajectoryPairs
     summary = "nearest-neighbour distance to training windows against held-out windows; 1 is independent"
     landings = (
@@ -74,61 +80,116 @@ class Memorisation(Metric):
             raise ValueError(f"memorisation: window must be at least 1 minute, got {self.window}")
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
-        clusters = int(evidence.clusters.max()) + 1
         if not evidence.training:
+            clusters = int(evidence.clusters.max()) + 1
             return Outcome((_score(None, None, 0, clusters, "the data set has no training days"),))
-        sums = np.zeros((clusters, 4))  # generated: sum and number of log r; replayed: the same
-        for part, cluster in _log_ratios(evidence, self.window):
-            for column, found in ((0, part[0]), (2, part[1])):
-                known = found[~np.isnan(found)]
-                sums[cluster, column] += known.sum()
-                sums[cluster, column + 1] += len(known)
+        day = days(evidence)
+        compared = Compared(
+            replay=evidence.replay_bars,
+            simulated=evidence.simulated_bars,
+            training=evidence.training,
+            instruments=evidence.instruments,
+            cluster=evidence.clusters,
+            apart=evidence.clusters if len(np.unique(day)) == 1 else day,
+        )
+        return Outcome((nearest_neighbour_ratio(compared, self.window),))
 
-        def ratio(weights: Floats) -> Floats:
-            total = weights @ sums
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return np.asarray(np.exp(total[:, 0] / total[:, 1] - total[:, 2] / total[:, 3]))
+    @classmethod
+    def known_answers(cls) -> list[KnownAnswer]:
+        from ._known_memorisation import known_memorisation
 
-        n = int(min(sums[:, 1].sum(), sums[:, 3].sum()))
-        if n == 0:
-            why = f"no window of {self.window} minutes that can be compared with a training and another real window"
-            return Outcome((_score(None, None, 0, clusters, why),))
-        interval = cluster_interval(ratio, clusters)
-        value = number(ratio(np.ones((1, clusters)))[0])
-        missing = None if value is not None else "generated or replayed windows are all incomplete"
-        return Outcome((_score(value, interval, n, clusters, missing),))
+        return known_memorisation()
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Minute bars of S starts, and what their windows are compared with."""
+
+    replay: MinuteBars
+    """``[S, ...]``."""
+    simulated: MinuteBars
+    """``[S, R, ...]``."""
+    training: Mapping[str, Sequence[MinuteBars]]
+    instruments: tuple[str, ...]
+    """``[S]``."""
+    cluster: Ints
+    """``[S]``: the unit of inference, 0, 1, ..."""
+    apart: Ints
+    """``[S]``: replayed windows of the same number are no held-out windows of each other."""
+
+
+def nearest_neighbour_ratio(compared: Compared, window: int) -> Score:
+    """The score; see ``Memorisation``."""
+    clusters = int(compared.cluster.max()) + 1
+    groups = min(clusters, MAX_GROUPS)
+    sums, change = np.zeros((groups, 4)), np.zeros((groups, 4))  # generated: sum and number of log r; replayed: same
+    for found, column, own in _found(compared, window, groups):
+        sums[own, column] += found.log_ratio.sum()
+        sums[own, column + 1] += len(found.log_ratio)
+        other = found.by != own
+        np.add.at(change[:, column], found.by[other], found.change[other])
+        np.add.at(change[:, column + 1], found.by[other], found.lost[other])
+    total = np.ones(groups) @ sums
+    n = int(min(total[1], total[3]))
+    if n == 0:
+        why = f"no window of {window} minutes that can be compared with a training and another real window"
+        return _score(None, None, 0, clusters, why)
+    value = _ratio(total)
+    interval = jackknife_interval(value, _ratio(total - sums + change), clusters=clusters)
+    none = (
+        None if number(interval.low) is not None else f"no interval: too few windows without one of {clusters} clusters"
+    )
+    return _score(number(value), interval, n, clusters, none)
+
+
+def _ratio(sums: Floats) -> Floats:
+    """``[...]``: of sums and numbers ``[..., 4]``."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.exp(sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]))
 
 
 def _score(value: float | None, interval: Interval | None, n: int, clusters: int, reason: str | None) -> Score:
-    known = interval is not None and number(interval.low) is not None
-    without = replicates(interval) if interval is not None and value is not None else ()
+    known = interval if interval is not None and number(interval.low) is not None else None
+    without = replicates(known) if known is not None else ()
     return Score(
         KEY,
         value,
         "validity",
         "none",
         unit="ratio of distances",
-        ci_low=number(interval.low) if interval is not None and known else None,
-        ci_high=number(interval.high) if interval is not None and known else None,
-        ci_method=interval.method if interval is not None and known else None,
+        ci_low=number(known.low) if known is not None else None,
+        ci_high=number(known.high) if known is not None else None,
+        ci_method=known.method if known is not None else None,
         n=n,
         clusters=clusters,
-        reason=reason or (interval.reason if interval is not None else None),
+        reason=reason,
         replicates=without,
         replicate_units=f"{clusters} clusters" if without else None,
     )
 
 
-def _log_ratios(evidence: TrajectoryPairs, window: int) -> Iterator[tuple[tuple[Floats, Floats], int]]:
-    """For every start log r of its generated and of its replayed windows, and its cluster."""
-    day = days(evidence)
-    apart = evidence.clusters if len(np.unique(day)) == 1 else day
-    names = np.array(evidence.instruments)
+@dataclass(frozen=True)
+class Found:
+    """Of n windows that can be compared."""
+
+    log_ratio: Floats
+    """``[n]``: log r."""
+    by: Ints
+    """``[n]``: the group of clusters that holds the nearest held-out window."""
+    change: Floats
+    """``[n]``: what the sum of log r gains without that group."""
+    lost: Ints
+    """``[n]``: -1 where no held-out window is left without it, else 0."""
+
+
+def _found(compared: Compared, window: int, groups: int) -> Iterator[tuple[Found, int, int]]:
+    """For every start what came of its generated (column 0) and replayed windows (column 2), and its group."""
+    names, group = np.array(compared.instruments), compared.cluster % groups
     for name in np.unique(names):
         mine = np.flatnonzero(names == name)
-        seen = [_features(bars) for bars in evidence.training.get(str(name), ())]
-        real = _features(evidence.replay_bars[mine])  # [s, M, F]
-        own = _features(evidence.simulated_bars[mine])  # [s, R, M, F]
+        seen = [_features(bars) for bars in compared.training.get(str(name), ())]
+        real = _features(compared.replay[mine])  # [s, M, F]
+        own = _features(compared.simulated[mine])  # [s, R, M, F]
         rows = np.concatenate([*seen, real.reshape(-1, real.shape[-1])])
         centre, scale = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
         scale = np.where(scale > 0, scale, 1.0)
@@ -137,10 +198,10 @@ def _log_ratios(evidence: TrajectoryPairs, window: int) -> Iterator[tuple[tuple[
         )
         held, made = (_cut((x - centre) / scale, window) for x in (real, own))  # [s, W, D], [s, R, W, D]
         for i, start in enumerate(mine):
-            others = held[apart[mine] != apart[start]].reshape(-1, held.shape[-1])
-            found = (_log_ratio(x.reshape(-1, held.shape[-1]), trained, others) for x in (made[i], held[i]))
-            generated, replayed = found
-            yield (generated, replayed), int(evidence.clusters[start])
+            others = compared.apart[mine] != compared.apart[start]
+            for column, x in ((0, made[i]), (2, held[i])):
+                found = _compare(x.reshape(-1, held.shape[-1]), trained, held[others], group[mine][others])
+                yield found, column, int(group[start])
 
 
 def _features(bars: MinuteBars) -> Floats:
@@ -167,19 +228,35 @@ def _cut(rows: Floats, window: int) -> Floats:
     return np.ascontiguousarray(cut).reshape(*cut.shape[:-2], -1)
 
 
-def _log_ratio(x: Floats, trained: Floats, held: Floats) -> Floats:
-    """``log d(x, trained) - log d(x, held)``, ``[n]``; NaN where a window is incomplete or there is nothing near."""
-    return np.asarray(np.log(_nearest(x, trained)) - np.log(_nearest(x, held)))
+def _compare(x: Floats, trained: Floats, held: Floats, group: Ints) -> Found:
+    """Windows ``[n, D]`` against the nearest of ``trained`` ``[k, D]`` and ``held`` ``[s, W, D]``, s in groups."""
+    starts, length, size = held.shape
+    squares = _squares(held.reshape(starts * length, size), x).reshape(starts, length, len(x))
+    near = _distance(squares.min(axis=1, initial=np.inf), size).T  # [n, s]
+    to_trained = _distance(_squares(trained, x).min(axis=0, initial=np.inf), size)
+    known = np.isfinite(to_trained) & np.isfinite(near.min(axis=1, initial=np.inf))
+    if not known.any():
+        nothing = np.zeros(0, np.int64)
+        return Found(np.zeros(0), nothing, np.zeros(0), nothing)
+    near = near[known]
+    by, nearest = group[near.argmin(axis=1)], near.min(axis=1)
+    other = np.where(by[:, None] == group, np.inf, near).min(axis=1)
+    log_ratio = np.log(to_trained[known]) - np.log(nearest)
+    left = np.isfinite(other)
+    change = np.where(left, np.log(nearest) - np.log(np.where(left, other, 1.0)), -log_ratio)
+    return Found(log_ratio, by, change, np.where(left, 0, -1))
 
 
-def _nearest(x: Floats, among: Floats) -> Floats:
-    """Distance to the nearest complete row of ``among``, at least ``LEAST`` of the root mean square distance."""
-    among = among[~np.isnan(among).any(axis=1)]
-    out = np.full(len(x), np.nan)
-    whole = ~np.isnan(x).any(axis=1)
-    if len(among) and whole.any():
-        y = x[whole]
-        squares = (y**2).sum(axis=1)[:, None] + (among**2).sum(axis=1)[None, :] - 2 * y @ among.T
-        usual = 2 * x.shape[1]  # of independent standardised windows
-        out[whole] = np.sqrt(np.maximum(squares.min(axis=1), LEAST**2 * usual))
-    return out
+def _squares(among: Floats, x: Floats) -> Floats:
+    """Squared distances ``[k, n]`` of rows; infinite from an incomplete row of ``among``, else NaN to one of x."""
+    whole = np.asarray(~np.isnan(among).any(axis=1))
+    rows = np.where(whole[:, None], among, 0.0)
+    squares = (x**2).sum(axis=1)[None, :] + (rows**2).sum(axis=1)[:, None] - 2 * rows @ x.T
+    squares[~whole] = np.inf
+    return np.asarray(squares)
+
+
+def _distance(squares: Floats, size: int) -> Floats:
+    """At least ``LEAST`` of the root mean square distance of two windows of so many numbers."""
+    usual = 2 * size  # of independent standardised windows
+    return np.asarray(np.sqrt(np.maximum(squares, LEAST**2 * usual)))
