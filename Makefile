@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 RESULTS ?= my-results
-TASK ?= realism,rollouts=1
+TASK ?= realism,most_starts=32,rollouts=1
 MESSAGES ?= 10000000
 SEED ?= 0
 SOURCES := marsbench generators metrics tasks tests
