@@ -1,7 +1,7 @@
 """The order model of MarS: ``lmm-order-SIZE``, trained by ``marsbench train``, and ``mars-order:NAME``, public weights.
 
-Of the first there is one class for each size; the size counts the weights of the decoder. The one that is shipped with
-weights takes part in runs that name no generators, the others where they are named.
+Of the first there is one class for each size; the size counts the weights of the decoder. None takes part in runs that
+name no generators: the last rollouts of a batch are drawn one order at a time, and hold such a run up for minutes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ FRESH = "none"
 """``init``: weights start at random."""
 PUBLIC = "microsoft/mars-order-model"
 """The authors' weights on the Hugging Face hub."""
-SHIPPED = ("2m",)
-"""Sizes with trained weights in ``checkpoints``."""
 
 
 def _device(who: str, asked: str) -> str:
@@ -282,7 +280,6 @@ def _sized(size: str) -> type[LmmOrder]:
         {
             "name": f"lmm-order-{size}",
             "size": size,
-            "by_default": size in SHIPPED,
             "summary": f"order model of MarS: a LLaMA decoder of {weights / 1e6:,.1f}M weights over order tokens",
             "__doc__": LmmOrder.__doc__,
             "__module__": __name__,
