@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from marsbench import __version__, registry
-from marsbench.files import write_atomic
+from marsbench import __version__, progress, registry
+from marsbench.files import set_aside, write_atomic
 from marsbench.known_answers import (
     COVERAGE,
     COVERED,
@@ -95,7 +95,7 @@ def check(
 
 
 def require_alike(folder: str | Path, subject: str, seeds: int, processes: Sequence[str] | None) -> None:
-    """Raise where some processes of a check cannot be put among the rows of a folder.
+    """Raise where some processes of a check cannot be put among the rows of a folder; damaged rows are set aside.
 
     Raises
     ------
@@ -103,7 +103,11 @@ def require_alike(folder: str | Path, subject: str, seeds: int, processes: Seque
         If rows there come from another number of draws.
     """
     _known(subject)
-    kept = _read(folder, subject)
+    try:
+        kept = _read(folder, subject)
+    except ValueError as error:
+        kept = None
+        progress.say(f"{error}; it is kept as {set_aside(_base(folder, subject).with_suffix('.json'))}")
     if processes is not None and kept is not None and kept.seeds != seeds:
         raise ValueError(
             f"{_base(folder, subject)}.json has {kept.seeds:,} draws of each process: {', '.join(processes)} with "
@@ -131,14 +135,23 @@ def _base(folder: str | Path, subject: str) -> Path:
 
 
 def _read(folder: str | Path, subject: str) -> Checked | None:
-    """What an earlier check has written there; None where there is nothing that could be read as that."""
+    """What an earlier check has written there; None where there is nothing.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    path = _base(folder, subject).with_suffix(".json")
+    if not path.exists():
+        return None
     try:
-        kept = json.loads(_base(folder, subject).with_suffix(".json").read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
         rates = tuple(Rates(**row) for row in kept["rates"])
         head = (kept["subject"], kept["version"], kept["seeds"])
         return Checked(*head, rates, kept["commands"], kept["versions"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error!r})") from error
 
 
 def _known(subject: str) -> tuple[list[KnownAnswer], int | None]:

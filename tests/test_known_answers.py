@@ -221,6 +221,8 @@ def test_some_processes_join_the_rows_of_an_earlier_check(tmp_path, capsys):
     assert json.loads((tmp_path / "check-intervals.json").read_text()) == both
     (tmp_path / "check-intervals.json").write_text("{")
     assert cli.main(["check", "intervals", "--process", "mean.5", *where]) == 0
+    assert "check-intervals.json: damaged" in capsys.readouterr().err
+    assert (tmp_path / "check-intervals.json.damaged").read_text() == "{"
 
 
 def test_what_may_not_be_trusted_fails_the_command(capsys):
