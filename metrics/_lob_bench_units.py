@@ -68,7 +68,7 @@ def grouped(evidence: LobSequences) -> Grouped:
     unit = evidence.units[order]
     clusters = int(unit.max(initial=-1)) + 1
     count = min(clusters, MAX_GROUPS)
-    _, group = np.unique(unit % max(count, 1), return_inverse=True)
+    _, group = np.unique(unit * count // max(clusters, 1), return_inverse=True)  # neighbours in time stay together
     pairs = tuple(evidence.pairs[i] for i in order)
     return Grouped(pairs, group, count, clusters, evidence.unit_name, dict(evidence.floors), evidence.tick)
 

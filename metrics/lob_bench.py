@@ -69,7 +69,7 @@ class LobBench(Metric):
     """Messages of a block of the divergence."""
 
     name = "lob-bench"
-    version = 3
+    version = 4
     evidence = LobSequences
     summary = "LOB-Bench: 21 + 3 distances, divergence by horizon, event responses of message sequences"
     replay_alone: ClassVar[Mapping[str, str]] = {

@@ -35,7 +35,7 @@ class Memorisation(Metric):
     Formula
         A window is ``window`` minutes in a row: per minute the log mid return, log(1 + volume), the spread,
         log(1 + new orders), log(1 + cancels), log mean order size and buy ratio, each standardised by mean and
-        deviation over all real minutes of the instrument. d(x, X) is the Euclidean distance to the nearest
+        deviation over the instrument's training minutes. d(x, X) is the Euclidean distance to the nearest
         window of X of the same instrument, X being all training windows T (at every minute) or the replayed
         windows H of other days (of other clusters on a single day). ``log r(x) = log d(x, T) - log d(x, H)``,
         and the score is ``exp(mean log r over generated - mean log r over replayed windows)``; both are
@@ -50,8 +50,8 @@ class Memorisation(Metric):
         profile of validity, for the reader to judge.
     Interval
         Jackknife t by cluster, given the training days. A cluster is left out where its windows are judged and where
-        they are held out: those that are nearest to one of them then have the nearest of the other clusters. Means
-        and deviations of the features stay.
+        they are held out: those that are nearest to one of them then have the nearest of the other clusters.
+        Means and deviations of the features are those of training.
     Reference
         Nearest-neighbour ratios as in Meehan, Chaudhuri, Dasgupta (2020), A non-parametric test to
         detect data-copying in generative models; the features are ours.
@@ -65,7 +65,7 @@ class Memorisation(Metric):
     """Minutes in a window."""
 
     name = "memorisation"
-    version = 2
+    version = 3
     evidence = TrajectoryPairs
     summary = "nearest-neighbour distance to training windows against held-out windows; 1 is independent"
     landings = (
@@ -188,14 +188,14 @@ def _found(compared: Compared, window: int, groups: int) -> Iterator[tuple[Found
     for name in np.unique(names):
         mine = np.flatnonzero(names == name)
         seen = [_features(bars) for bars in compared.training.get(str(name), ())]
+        if not seen:
+            continue
         real = _features(compared.replay[mine])  # [s, M, F]
         own = _features(compared.simulated[mine])  # [s, R, M, F]
-        rows = np.concatenate([*seen, real.reshape(-1, real.shape[-1])])
+        rows = np.concatenate(seen)
         centre, scale = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
         scale = np.where(scale > 0, scale, 1.0)
-        trained = np.concatenate(
-            [_cut((x - centre) / scale, window) for x in seen] or [np.zeros((0, window * rows.shape[1]))]
-        )
+        trained = np.concatenate([_cut((x - centre) / scale, window) for x in seen])
         held, made = (_cut((x - centre) / scale, window) for x in (real, own))  # [s, W, D], [s, R, W, D]
         for i, start in enumerate(mine):
             others = compared.apart[mine] != compared.apart[start]
