@@ -19,7 +19,7 @@ trading, lunch left out, so that ``(t, t + h]`` is that of the minute bars.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -28,15 +28,17 @@ from numpy.typing import NDArray
 
 from marsbench.market.orders import MARKET, Flag, Reason
 from marsbench.market.replay import Replay, replay_trajectory
-from marsbench.market.rules import MINUTE
+from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory
-from marsbench.stats.classes import MISSING, classify, tercile_edges
+from marsbench.stats.classes import MISSING, tercile_edges
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CLASSES = ("down", "flat", "up")
 FLAT_FI_2010 = 0.002
+STEP_S = 10
+"""Between the mids of a realised volatility."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,15 @@ class Label:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(later / past - 1.0)
 
+    def edges(self, training: Floats) -> Floats:
+        """What separates the classes, ``[2]`` as in ``stats.classes``: frozen on moves of the training period.
+
+        NaN where classes are terciles and there are no moves.
+        """
+        if self.flat is None:
+            return tercile_edges(training)
+        return np.array([np.nextafter(-self.flat, -1.0), self.flat])
+
     def _mean(self, mids: Mids, at: Ints, horizon: int) -> Floats:
         """Of the mids after ``at``, or, with a negative horizon, of those up to it."""
         here = mids.known(at)
@@ -190,63 +201,17 @@ LABELS: Mapping[str, Label] = {
 }
 
 
-@dataclass(frozen=True)
-class Edges:
-    """What separates the classes, frozen on training data: one pair for each instrument and horizon."""
+def realised_volatility(mids: Mids, at_ns: Any, minutes: int) -> Floats:
+    """Root of the sum of squared log returns of the mid over steps of ``STEP_S`` in ``(t, t + minutes]``, ``[m]``.
 
-    label: str
-    edges: Mapping[str, Mapping[int, tuple[float, float]]]
-    """Instrument -> horizon -> (largest move down, largest flat move)."""
-
-    @classmethod
-    def fit(cls, label: Label, paths: Mapping[str, Sequence[tuple[Mids, Ints]]], horizons: Sequence[int]) -> Self:
-        """From training paths of each instrument and the moments in them at which moves begin.
-
-        Raises
-        ------
-        ValueError
-            If an instrument has no move from which terciles could be taken.
-        """
-        found: dict[str, dict[int, tuple[float, float]]] = {}
-        for instrument, own in paths.items():
-            found[instrument] = {}
-            for horizon in horizons:
-                if label.flat is not None:
-                    found[instrument][horizon] = (np.nextafter(-label.flat, -1.0), label.flat)
-                    continue
-                low, high = tercile_edges(np.concatenate([label.moves(m, at, horizon) for m, at in own]))
-                if np.isnan(low):
-                    raise ValueError(f"{instrument}: no move of {horizon} {label.unit} in the training period")
-                found[instrument][horizon] = (float(low), float(high))
-        return cls(label.name, found)
-
-    def classes(self, instrument: str, horizon: int, moves: Floats) -> Ints:
-        """Numbers of ``CLASSES``, ``stats.classes.MISSING`` for no move.
-
-        Raises
-        ------
-        KeyError
-            If the instrument or the horizon took no part in fitting.
-        """
-        if horizon not in self.edges.get(instrument, {}):
-            there = {name: sorted(own) for name, own in self.edges.items()}
-            raise KeyError(f"no classes for {instrument!r} over {horizon}; they were fitted on {there}")
-        return classify(moves, np.array(self.edges[instrument][horizon]))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "label": self.label,
-            "edges": {name: {str(h): list(e) for h, e in own.items()} for name, own in self.edges.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Back from ``to_dict``."""
-        edges = {
-            name: {int(h): (float(e[0]), float(e[1])) for h, e in own.items()} for name, own in values["edges"].items()
-        }
-        return cls(values["label"], edges)
+    A one-sided book counts with the last mid before it; NaN where the minutes reach beyond the path, or before any mid.
+    """
+    begin = np.asarray(at_ns, np.int64)
+    steps = np.arange(0, minutes * MINUTE + 1, STEP_S * SECOND)
+    path = np.log(mids.at(begin[..., None] + steps))
+    found = np.sqrt((np.diff(path, axis=-1) ** 2).sum(axis=-1))
+    beyond = (begin < mids.begin_ns) | (begin + steps[-1] > mids.end_ns)
+    return np.where(beyond, np.nan, found)
 
 
 def shares(classes: Ints) -> Floats:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from markets import two_days
-from marsbench.labels import CLASSES, FLAT_FI_2010, LABELS, Edges, Label, Mids, shares
+from marsbench.labels import CLASSES, FLAT_FI_2010, LABELS, Label, Mids, realised_volatility, shares
 from marsbench.market.orders import Kind, orders
 from marsbench.market.replay import make_trajectory, replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, SSE_A_SHARE, clock
 from marsbench.market.trajectory import BookState, Trajectory
-from marsbench.stats.classes import MISSING
+from marsbench.stats.classes import MISSING, classify
 
 BID, ASK = Kind.BID, Kind.ASK
 NAN = float("nan")
@@ -153,24 +153,29 @@ def test_moves_of_a_market_are_those_of_the_definition(name: str) -> None:
 def test_classes_are_terciles_of_the_training_period_and_stay_frozen() -> None:
     path, label = Mids.of(two_days()[0]), LABELS["mars"]
     at = np.arange(path.begin_ns, path.end_ns - 5 * MINUTE, 2 * SECOND)
-    edges = Edges.fit(label, {"ZI-A": [(path, at)]}, (1, 3))
     for horizon in (1, 3):
-        classes = edges.classes("ZI-A", horizon, label.moves(path, at, horizon))
-        assert shares(classes) == pytest.approx([1 / 3] * 3, abs=0.02)
+        training = label.moves(path, at, horizon)
+        edges = label.edges(training)
+        assert shares(classify(training, edges)) == pytest.approx([1 / 3] * 3, abs=0.02)
     moves = label.moves(Mids.of(two_days()[1]), at, 3)
-    low, high = edges.edges["ZI-A"][3]
-    wanted = [MISSING if np.isnan(m) else 0 if m <= low else 2 if m > high else 1 for m in moves]
-    assert edges.classes("ZI-A", 3, moves).tolist() == wanted
-    assert Edges.from_dict(edges.to_dict()) == edges
+    wanted = [MISSING if np.isnan(m) else 0 if m <= edges[0] else 2 if m > edges[1] else 1 for m in moves]
+    assert classify(moves, edges).tolist() == wanted
 
 
 def test_fi_2010_is_flat_within_its_threshold() -> None:
-    path = Mids.of(two_days()[0])
-    edges = Edges.fit(LABELS["fi-2010"], {"X": [(path, path.clock_ns[:10])]}, (10,))
+    edges = LABELS["fi-2010"].edges(np.zeros(0))
     moves = np.array([-0.0021, -FLAT_FI_2010, 0.0, FLAT_FI_2010, 0.0021, NAN])
-    assert [CLASSES[c] if c >= 0 else None for c in edges.classes("X", 10, moves)] == [
+    assert [CLASSES[c] if c >= 0 else None for c in classify(moves, edges)] == [
         "down", "flat", "flat", "flat", "up", None,
     ]  # fmt: skip
+
+
+def test_realised_volatility_sums_squared_returns_of_ten_seconds() -> None:
+    mids = Mids.of(day())
+    found = realised_volatility(mids, [trading("09:30"), trading("09:30:55"), trading("09:34")], 2)
+    steps = np.log([2004 / 2000, 2010 / 2004])
+    assert found == pytest.approx([np.sqrt((steps**2).sum())] * 2 + [0])
+    assert np.isnan(realised_volatility(mids, [trading("13:28:30")], 2)).all()
 
 
 def test_shares_leave_out_what_is_missing() -> None:
@@ -182,10 +187,5 @@ def test_errors_name_what_is_wrong() -> None:
     path = Mids.of(two_days()[0])
     with pytest.raises(ValueError, match="at least 1 of minutes, got 0"):
         LABELS["mars"].moves(path, [path.begin_ns], 0)
-    edges = Edges.fit(LABELS["mars"], {"X": [(path, np.array([path.begin_ns]))]}, (1,))
-    with pytest.raises(KeyError, match=r"no classes for 'X' over 2; they were fitted on \{'X': \[1\]\}"):
-        edges.classes("X", 2, np.zeros(1))
-    with pytest.raises(ValueError, match="X: no move of 1 minutes in the training period"):
-        Edges.fit(LABELS["mars"], {"X": [(path, np.array([path.end_ns]))]}, (1,))
     with pytest.raises(ValueError, match="ask for levels=1"):
         Mids.of(two_days()[0], done=replay_trajectory(two_days()[0]))
