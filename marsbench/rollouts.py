@@ -1,8 +1,9 @@
 """Simulated trajectories in fixed work chunks, kept on disk by content and made by any number of processes.
 
-A chunk is a fixed number of starts (128 rows or one start): which rows are simulated together
-changes floating-point results, so it must not depend on the number of processes or on where a
-run was interrupted. A chunk is written in one step; one that is there is never simulated again.
+A chunk is a fixed number of starts (128 rows, if the generator asks for no other number, or one
+start): which rows are simulated together changes floating-point results, so it must not depend on
+the number of processes or on where a run was interrupted. A chunk is written in one step; one that
+is there is never simulated again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ from marsbench.simulation.contracts import (
     Start,
     TrajectoryGenerator,
 )
-
-CHUNK_ROWS = 128
 
 Mode = Literal["cached", "fresh", "stored"]
 """Use what is stored and simulate the rest; simulate all of it anew; use what is stored only."""
@@ -91,7 +90,11 @@ class Rollouts:
         """
         if isinstance(generator, TrajectoryGenerator):
             return self._from_files(generator, starts, horizon_ns)
-        chunks = chunked(starts, rollouts)
+        if not isinstance(generator, SessionGenerator):
+            raise TypeError(
+                f"generator {generator.name!r} is of kind {generator.kind}; only a session can be simulated"
+            )
+        chunks = chunked(starts, rollouts, generator.rows_together(len(starts) * rollouts))
         paths = [self.path(generator, chunk, rollouts, horizon_ns, agents) for chunk in chunks]
         found: dict[Path, list[Trajectory]] = {}
         for path in paths:
@@ -149,7 +152,7 @@ class Rollouts:
 
     def _make(
         self,
-        generator: Generator,
+        generator: SessionGenerator,
         todo: Sequence[tuple[list[Start], Path]],
         rollouts: int,
         horizon_ns: int,
@@ -224,9 +227,9 @@ class Rollouts:
         return sorted(self.rates)[len(self.rates) // 2] if self.rates else None
 
 
-def chunked(starts: Sequence[Start], rollouts: int) -> list[list[Start]]:
-    """Starts in work chunks: in order, at most ``CHUNK_ROWS`` rows, all under the same rules."""
-    size = max(1, CHUNK_ROWS // rollouts)
+def chunked(starts: Sequence[Start], rollouts: int, rows: int) -> list[list[Start]]:
+    """Starts in work chunks: in order, at most so many rows or one start, all under the same rules."""
+    size = max(1, rows // rollouts)
     chunks: list[list[Start]] = []
     for start in starts:
         if chunks and len(chunks[-1]) < size and chunks[-1][0].rules == start.rules:
@@ -248,7 +251,7 @@ def start_hash(start: Start) -> str:
 
 
 def _simulate(
-    generator: Generator,
+    generator: SessionGenerator,
     starts: Sequence[Start],
     path: Path,
     *,
@@ -258,8 +261,6 @@ def _simulate(
     """Simulate one chunk and save it; the first trajectory's labels say what it cost."""
     from marsbench.simulation.rollout import simulate
 
-    if not isinstance(generator, SessionGenerator):
-        raise TypeError(f"generator {generator.name!r} is of kind {generator.kind}; only a session can be simulated")
     wall, cpu = time.perf_counter(), time.process_time()
     rows = simulate(
         generator,
@@ -277,17 +278,18 @@ def _simulate(
     return flat
 
 
-_LOADED: dict[str, Generator] = {}
+_LOADED: dict[str, SessionGenerator] = {}
 """The generator that a worker process loaded last, by its source's key."""
 
 
 def _work(source: Source, starts: Sequence[Start], path: Path, settings: dict[str, Any]) -> tuple[Path, float]:
     """One chunk in a worker process; returns where it is, and the CPU seconds that it took."""
     before = os.times()
+    assert isinstance(source.generator, SessionGenerator)
     generator = _LOADED.get(source.key) if source.key else source.generator
     if generator is None:
         generator = source.generator
-        if source.artifact is not None and isinstance(generator, SessionGenerator):
+        if source.artifact is not None:
             generator.load(Artifact.read(source.artifact))
         _LOADED.clear()
         _LOADED[source.key] = generator

@@ -28,19 +28,22 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[a + int((b - a) * (k * GOLDEN % 1.0))] for k, (a, b) in enumerate(itertools.pairwise(edges), 1)]
 
 
-def clocks(dataset: Dataset, period: Period, *, minutes: int, per_day: int) -> list[int]:
-    """Clock minutes of a period from which so many minutes fit into trading without a break in them.
-
-    Of many days ``per_day`` evenly spaced ones of each; of a single day all that follow each other without overlap.
-    """
+def all_clocks(dataset: Dataset, period: Period, *, minutes: int) -> list[int]:
+    """Clock minutes of a period from which so many minutes fit into trading without a break in them."""
     horizon = minutes * MINUTE
     first = -(-period.start_ns // MINUTE) * MINUTE
     phases = dataset.rules(period).continuous
-    fits = [
+    return [
         clock
         for clock in range(first, period.end_ns - horizon + 1, MINUTE)
         if any(p.start_ns <= clock and clock + horizon <= p.end_ns for p in phases)
     ]
+
+
+def clocks(dataset: Dataset, period: Period, *, minutes: int, per_day: int) -> list[int]:
+    """Some of ``all_clocks``: of many days ``per_day`` evenly spaced ones of each, of a single day those that follow
+    each other without overlap."""
+    fits, horizon = all_clocks(dataset, period, minutes=minutes), minutes * MINUTE
     if not dataset.single_day:
         want = min(per_day, len(fits))
         return [fits[int((i + 0.5) * len(fits) / want)] for i in range(want)]

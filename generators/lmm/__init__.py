@@ -1,7 +1,6 @@
 """The order model of MarS: ``lmm-order-SIZE``, trained by ``marsbench train``, and ``mars-order:NAME``, public weights.
 
-Of the first there is one class for each size; the size counts the weights of the decoder. None takes part in runs that
-name no generators: the last rollouts of a batch are drawn one order at a time, and hold such a run up for minutes.
+Of the first there is one class for each size; the size counts the weights of the decoder.
 """
 
 from __future__ import annotations
@@ -13,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marsbench.market.trajectory import Trajectory
-from marsbench.simulation.contracts import Artifact, Budget, Session, SessionGenerator, Start, Trained, Work
+from marsbench.simulation.contracts import (
+    ROWS_TOGETHER,
+    Artifact,
+    Budget,
+    Session,
+    SessionGenerator,
+    Start,
+    Trained,
+    Work,
+)
 from marsbench.simulation.randomness import Streams
 
 from .recipe import HEADS, LAYOUT_NAMES, SHAPES, Recipe
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 FRESH = "none"
 """``init``: weights start at random."""
+DEFAULT_SIZE = "2m"
+"""The one that takes part in runs that name no generators."""
 PUBLIC = "microsoft/mars-order-model"
 """The authors' weights on the Hugging Face hub."""
 
@@ -37,6 +47,11 @@ def _device(who: str, asked: str) -> str:
     if asked == "cuda" and not found:
         raise ValueError(f"{who}: device 'cuda': torch {torch.__version__} finds no GPU here; write device=auto")
     return "cuda" if found and asked != "cpu" else "cpu"
+
+
+def _rows_together(total: int) -> int:
+    """Of an order model: few rollouts still come in chunks for several processes."""
+    return min(max(total // 4, 16), ROWS_TOGETHER)
 
 
 class LmmOrder(Trained, SessionGenerator):
@@ -67,7 +82,8 @@ class LmmOrder(Trained, SessionGenerator):
         Where rollouts are computed: ``cpu``, ``cuda`` or ``auto``, which takes a GPU where there is one.
     """
 
-    version = 2
+    version = 3
+    training_version = 2
     reacts = True
     by_default = False
     source = "MarS (ICLR 2025), sections 2.1, 2.2 and appendix B"
@@ -166,6 +182,9 @@ class LmmOrder(Trained, SessionGenerator):
         self.model.eval().requires_grad_(False).to(_device(self.name, self.device))
         self.model.decoder.compile_steps = self.compile
 
+    def rows_together(self, total: int) -> int:
+        return _rows_together(total)
+
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession
 
@@ -201,7 +220,7 @@ class MarsOrder(SessionGenerator):
     """
 
     name = "mars-order"
-    version = 2
+    version = 3
     reacts = True
     by_default = False
     training_days = 10
@@ -255,6 +274,9 @@ class MarsOrder(SessionGenerator):
         self.public.model.requires_grad_(False).to(_device(self.name, self.device))
         self.public.model.decoder.compile_steps = self.compile
 
+    def rows_together(self, total: int) -> int:
+        return _rows_together(total)
+
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession
 
@@ -280,6 +302,7 @@ def _sized(size: str) -> type[LmmOrder]:
         {
             "name": f"lmm-order-{size}",
             "size": size,
+            "by_default": size == DEFAULT_SIZE,
             "summary": f"order model of MarS: a LLaMA decoder of {weights / 1e6:,.1f}M weights over order tokens",
             "__doc__": LmmOrder.__doc__,
             "__module__": __name__,

@@ -69,6 +69,11 @@ class Layout(ABC):
         del groups
         return features
 
+    def moved(self, features: NDArray[Any], groups: Any) -> NDArray[np.int8]:
+        """Whether the mid has just moved further than ever in training, ``[n]``: 1 up, -1 down, 0 neither."""
+        del groups
+        return np.zeros(len(features), np.int8)
+
     def with_clock_of(self, other: Layout) -> Layout:
         """A copy in which the time of day is told as the other layout tells it."""
         del other
@@ -94,7 +99,7 @@ class TouchLayout(Layout):
     intervals = "tempo"
     dtype = np.float16
     width = len(STATE)
-    book_columns = np.array([("volume_" in c and not c.endswith("s")) or "gap" in c or c == "spread" for c in STATE])
+    book_columns = np.array([c == "spread" or c.startswith(("ask_", "bid_")) for c in STATE])
 
     @classmethod
     def fit(cls, streams: Iterable[tuple[int, OrderStream]], groups: int) -> Self:
@@ -108,6 +113,9 @@ class TouchLayout(Layout):
 
     def within(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.float16]:
         return self.scaler.within(features, groups)
+
+    def moved(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.int8]:
+        return self.scaler.moved(features, groups)
 
     def with_clock_of(self, other: Layout) -> TouchLayout:
         assert isinstance(other, TouchLayout)

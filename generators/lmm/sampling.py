@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,34 +28,78 @@ class Sampling:
 
     def probabilities(self, logits: Floats) -> Floats:
         """``[k, n]``, rows summing to 1."""
-        scaled = logits / self.temperature
-        p: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        p /= p.sum(axis=1, keepdims=True)
+        p: Floats = np.empty(logits.shape)
+        _softmax(logits, self.temperature, p)
         if self.top_p < 1:
-            order = np.argsort(-p, axis=1, kind="stable")
-            ranked = np.take_along_axis(p, order, 1)
-            beyond = np.cumsum(ranked, axis=1) - ranked >= self.top_p
-            np.put_along_axis(p, order, np.where(beyond, 0.0, ranked), 1)
-            p /= p.sum(axis=1, keepdims=True)
+            _nucleus(p, self.top_p)
         return p
 
 
-def pick(weights: Floats, uniforms: Floats) -> Ints:
-    """Slot of each row ``[k, n]`` where its cumulated weights pass its uniform's share of their sum."""
-    cumulative = np.cumsum(weights, axis=1)
-    at = (cumulative <= (uniforms * cumulative[:, -1])[:, None]).sum(axis=1)
-    last = weights.shape[1] - 1 - (weights[:, ::-1] > 0).argmax(axis=1)
-    slots: Ints = np.minimum(at, last)
+@njit(cache=True)
+def _softmax(logits, temperature, out):  # type: ignore[no-untyped-def]
+    for i in range(out.shape[0]):
+        highest, total = -np.inf, 0.0
+        for j in range(out.shape[1]):
+            out[i, j] = np.float64(logits[i, j]) / temperature
+            highest = max(highest, out[i, j])
+        for j in range(out.shape[1]):
+            out[i, j] = np.exp(out[i, j] - highest)
+            total += out[i, j]
+        for j in range(out.shape[1]):
+            out[i, j] /= total
+
+
+@njit(cache=True)
+def _nucleus(p, share):  # type: ignore[no-untyped-def]
+    """Leave the likeliest slots of each row that together reach a share, of equal ones the first."""
+    for i in range(p.shape[0]):
+        before, kept = 0.0, 0.0
+        for j in np.argsort(-p[i], kind="mergesort"):
+            own = p[i, j]
+            if before >= share:
+                p[i, j] = 0.0
+            before += own
+            kept += p[i, j]
+        for j in range(p.shape[1]):
+            p[i, j] /= kept
+
+
+@njit(cache=True)
+def pick_one(weights, uniform):  # type: ignore[no-untyped-def]
+    """Slot ``[n]`` where the cumulated weights pass a uniform's share of their sum."""
+    target, passed, last = uniform * weights.sum(), 0.0, 0
+    for j in range(len(weights)):
+        passed += weights[j]
+        if weights[j] > 0.0:
+            last = j
+            if passed > target:
+                break
+    return last
+
+
+@njit(cache=True)
+def pick(weights, uniforms):  # type: ignore[no-untyped-def]
+    """``pick_one`` for each row of ``[k, n]``."""
+    slots = np.empty(len(weights), np.int64)
+    for i in range(len(weights)):
+        slots[i] = pick_one(weights[i], uniforms[i])
     return slots
 
 
-def allowed(p: Floats, mask: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Probabilities of what is possible, and the mass ``[k]`` of what is not.
+@njit(cache=True)
+def allowed(p, mask):  # type: ignore[no-untyped-def]
+    """Probabilities ``[k, n]`` of what is possible, and the mass ``[k]`` of what is not.
 
     Where the model gives no mass to anything possible, all that is possible is equally likely.
     """
-    kept = np.where(mask, p, 0.0)
-    lost = 1.0 - kept.sum(axis=1)
-    none = kept.sum(axis=1) <= 0
-    kept[none] = mask[none]
+    kept, lost = np.empty(p.shape), np.empty(len(p))
+    for i in range(len(p)):
+        total = 0.0
+        for j in range(p.shape[1]):
+            kept[i, j] = p[i, j] if mask[i, j] else 0.0
+            total += kept[i, j]
+        lost[i] = 1.0 - total
+        if total <= 0.0:
+            for j in range(p.shape[1]):
+                kept[i, j] = 1.0 if mask[i, j] else 0.0
     return kept, lost

@@ -11,8 +11,13 @@ rest. Drawn from the token they would be too small, since a large order is rarel
 size little weight just when it is: books fill up, levels do not vanish, and the mid hardly moves.
 
 A simulation can reach states that training never showed, where a model says anything: a sale in a falling market makes
-the next one likelier. Features beyond those of training are therefore read as the nearest ones, and a market busier
-than it ever was slows down in proportion.
+the next one likelier. It is therefore held to training in three ways. Features beyond those of training are read as the
+nearest ones. A market busier than all but one moment in a hundred of training, at that time of day and on any of the
+time scales of what lately happened, slows down in proportion. And where the mid has moved further than ever, nobody
+trades on in that direction.
+
+Prices count from the best quotes, which knows nothing of round ones: how often a passive order stands at a multiple of
+ten or a hundred ticks is drawn beside its slot.
 
 Beyond its context a row forgets its oldest order with each new one: keys and values stay as they were computed, so
 that a kept order still carries what it once read in those that are gone.
@@ -28,9 +33,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marsbench.learning.bins import Bins
+from marsbench.learning.activity import STRETCH_S
 from marsbench.learning.order_stream import (
     BEGIN,
+    CLOCK,
     RATE,
     SCALES_S,
     WIDTH,
@@ -44,9 +50,10 @@ from marsbench.learning.order_stream import (
     session_ns,
     tempo_rows,
 )
-from marsbench.learning.vocabulary import BEAT, CROSSES, SIZES, START, TAKES, Vocabulary
+from marsbench.learning.vocabulary import BEAT, SIZES, START
 from marsbench.market.clearing_house import BookView, Events
 from marsbench.market.orders import MARKET, NO_PRICE, ORDER, Flag, Kind, Reason
+from marsbench.market.rules import SECOND
 from marsbench.simulation.contracts import RowOrders, Rows, Session, Start
 from marsbench.simulation.randomness import Streams
 
@@ -54,13 +61,12 @@ from . import joint
 from .llama import Ring
 from .order_model import OrderModel
 from .sampling import Sampling, allowed, pick
+from .slots import FAR, Slots
 from .tokeniser import Tokeniser
 
 Ints = NDArray[np.int64]
 INTERVAL, MARK = 1, 2
 """Purposes of the random numbers."""
-_FAR = np.int64(1) << 40
-_SCALE_30S = SCALES_S.index(30.0)
 
 
 @dataclass
@@ -91,60 +97,6 @@ class Report:
             "snapped_share_of_cancels": self.snapped / cancels,
             "mean_snap_ticks": self.snap_ticks / cancels,
         }
-
-
-class Slots:
-    """The bins of all groups as arrays ``[G, ...]`` in which rows of different groups are looked up together."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        bins = [vocabulary.bins[name] for name in vocabulary.names]
-        self.prices = vocabulary.prices
-        self.new_price = _Stack([b.new_price for b in bins], 32)
-        self.cancel_price = _Stack([b.cancel_price for b in bins], 32)
-        self.new_volume = _Stack([b.new_volume for b in bins], 32)
-        self.cancel_volume = _Stack([b.cancel_volume for b in bins], 32)
-        self.interval = _Stack([b.interval for b in bins], 16)
-
-
-class _Stack:
-    """Bins of several groups, padded to ``n`` slots."""
-
-    def __init__(self, bins: Sequence[Bins], n: int) -> None:
-        longest = max(b.table[0].shape[1] for b in bins)
-        self.values = np.zeros((len(bins), n, longest), np.int64)
-        self.cumulative = np.ones((len(bins), n, longest))
-        self.mass = np.zeros((len(bins), n, longest))
-        self.used = np.zeros((len(bins), n), bool)
-        self.upper = np.full((len(bins), n), _FAR)
-        for g, own in enumerate(bins):
-            values, cumulative = own.table
-            k = values.shape[1]
-            self.values[g, : len(own)] = np.pad(values, ((0, 0), (0, longest - k)), mode="edge")
-            self.cumulative[g, : len(own), :k] = cumulative
-            self.mass[g] = np.diff(self.cumulative[g], axis=1, prepend=0.0)
-            self.used[g, : len(own)] = True
-            self.upper[g, : len(own) - 1] = own.upper[:-1]
-
-    def draw(self, group: Ints, slot: Ints, uniforms: NDArray[np.float64]) -> Ints:
-        """A value of each slot."""
-        at = (self.cumulative[group, slot] <= uniforms[:, None]).sum(axis=1)
-        drawn: Ints = self.values[group, slot, np.minimum(at, self.values.shape[2] - 1)]
-        return drawn
-
-    def draw_between(self, group: Ints, slot: Ints, low: Ints, high: Ints, uniforms: NDArray[np.float64]) -> Ints:
-        """A value of each slot above ``low`` and up to ``high``; where there is none, the nearest bound's."""
-        values = self.values[group, slot]
-        mass = self.mass[group, slot] * ((values > low[:, None]) & (values <= high[:, None]))
-        found = values[np.arange(len(slot)), pick(mass, uniforms)]
-        drawn: Ints = np.where(mass.sum(axis=1) > 0, found, np.clip(found, low + 1, high))
-        return drawn
-
-    def beyond(self, group: Ints, low: Ints) -> NDArray[np.float64]:
-        """Share of each slot's values above ``low``, ``[k, n]``."""
-        share: NDArray[np.float64] = np.where(self.values[group] > low[:, None, None], self.mass[group], 0.0).sum(
-            axis=2
-        )
-        return share
 
 
 @dataclass
@@ -205,6 +157,8 @@ class OrderModelSession(Session):
         """Time of trading of the market's last order."""
         self.features = np.zeros((rows, tokeniser.layout.width), tokeniser.layout.dtype)
         self.quotes = np.zeros((rows, 2), np.int64)
+        self.moved = np.zeros(rows, np.int8)
+        """Whether the mid has just moved further than ever in training: 1 up, -1 down."""
         self.context = self.hidden.clone()
         self.table: torch.Tensor | None = None
         if model.lm_head is not None:
@@ -225,7 +179,8 @@ class OrderModelSession(Session):
     def _begin(self, start: Start, context: int) -> _Begun:
         """Read the starting sequence once."""
         stream = order_stream(start.history)
-        _, group, tokens, features = self.tokeniser.content(start.name, stream)
+        _, group, tokens, features = self.tokeniser.content(start.name, stream.last(context))
+        features = self.tokeniser.layout.within(features, group)
         if self.model.after and len(tokens) == 0:
             raise ValueError(f"start {start.name}: this model needs at least one order before it; start later")
         first = np.array([[START, 0, 0, 0]], np.uint8)
@@ -250,10 +205,13 @@ class OrderModelSession(Session):
         read = self._remember(rows, quotes)
         states = np.empty((len(rows), WIDTH), np.float32)
         describe_rows(
-            self.memory, rows, ten.price_ticks, ten.size_shares, self.lot, self.opening_ns, self.closing_ns, states
-        )
+            self.memory, rows, ten.price_ticks, ten.size_shares, book.totals, self.lot, self.opening_ns,
+            self.closing_ns, states,
+        )  # fmt: skip
         layout, group = self.tokeniser.layout, self.group[rows]
-        features = layout.within(layout.features(states, ten, group), group)
+        features = layout.features(states, ten, group)
+        self.moved[rows] = layout.moved(features, group)
+        features = layout.within(features, group)
         before = self.features
         if self.model.after:
             before = self.features.copy()
@@ -288,22 +246,19 @@ class OrderModelSession(Session):
         return out
 
     def _tokens(self, one: _Waiting, passed: Ints, tempo_ns: NDArray[np.float64]) -> Ints:
-        vocabulary, tokens = self.tokeniser.vocabulary, np.empty((len(one.rows), 4), np.int64)
-        group = self.group[one.rows]
-        for g in np.unique(group):
-            at = group == g
-            tokens[at] = vocabulary.encode(
-                vocabulary.names[g],
-                kind=one.orders["kind"][at].astype(np.int64),
-                side=one.side[at],
-                price_ticks=one.price_ticks[at],
-                size_shares=one.orders["size_shares"][at].astype(np.int64),
-                interval_ns=passed[at],
-                tempo_ns=tempo_ns[at],
-                ioc=(one.orders["flags"][at] & Flag.IOC) != 0,
-                quotes_ticks=self.quotes[one.rows[at]],
-            )
-        return tokens
+        sent = one.orders
+        tokens = self.tokeniser.vocabulary.encode(
+            self.group[one.rows],
+            kind=sent["kind"].astype(np.int64),
+            side=one.side,
+            price_ticks=one.price_ticks,
+            size_shares=sent["size_shares"].astype(np.int64),
+            interval_ns=passed,
+            tempo_ns=tempo_ns,
+            ioc=(sent["flags"] & Flag.IOC) != 0,
+            quotes_ticks=self.quotes[one.rows],
+        )
+        return tokens.astype(np.int64)
 
     def _time(self, rows: Rows, now_ns: Ints, features: NDArray[Any]) -> None:
         """Draw intervals where an order is new; give everybody the context of its next decision."""
@@ -347,21 +302,19 @@ class OrderModelSession(Session):
         unit = self._beats(rows)
         elapsed = np.where(elapsed_ns > 0, elapsed_ns / unit, -1).astype(np.int64)
         p = self.sampling.probabilities(np.where(bins.used[group], logits, -np.inf))
-        late = elapsed >= 0
-        if late.any():
-            p[late] *= bins.beyond(group[late], elapsed[late])
-            over = p.sum(axis=1) <= 0  # longer than any interval of training
-            p[over, bins.used[group[over]].sum(axis=1) - 1] = 1.0
+        bins.keep_above(p, group, elapsed)
         slot = pick(p, uniforms[:, 0])
-        value = bins.draw_between(group, slot, elapsed, np.full(len(rows), _FAR), uniforms[:, 1])
+        value = bins.draw_between(group, slot, elapsed, np.full(len(rows), FAR), uniforms[:, 1])
         self.slot[rows] = slot
         self.due[rows] = now_ns + np.maximum(np.rint(value * unit).astype(np.int64) - elapsed_ns, 0)
         self.fresh[rows] = False
 
     def _beats(self, rows: Rows) -> NDArray[np.float64]:
-        """Nanoseconds of one unit of intervals: longer where the market is busier than it ever was in training."""
+        """Nanoseconds of one unit of intervals: longer where the market is busier than it was in training."""
         vocabulary, group = self.tokeniser.vocabulary, self.group[rows]
-        busy = self.memory[rows, RATE + _SCALE_30S] / vocabulary.busiest_30s[group]
+        rates, most = self.memory[rows, RATE : RATE + len(SCALES_S)], vocabulary.busiest_rates
+        stretch = ((self.memory[rows, CLOCK] - self.opening_ns) // (STRETCH_S * SECOND)).astype(np.int64)
+        busy = (rates / most[group, np.clip(stretch, 0, most.shape[1] - 1)]).max(axis=1)
         self.report.slowed += int((busy > 1).sum())
         unit = np.maximum(busy, 1.0)
         if vocabulary.intervals == "tempo":
@@ -374,65 +327,23 @@ class OrderModelSession(Session):
     @torch.inference_mode()
     def decide(self, rows: Rows, book: BookView) -> RowOrders:
         quotes, group = self.quotes[rows], self.group[rows]
-        uniforms = self.streams.uniforms(rows, self.index[rows], MARK, 5)
-        open_slots = self._open_slots(rows, quotes, book)
+        uniforms = self.streams.uniforms(rows, self.index[rows], MARK, 6)
+        near, far, edges = self.slots.cancel_ranges(group, quotes)
+        open_slots = self.slots.open(group, quotes, edges, self.moved[rows], book)
         types, price, volume = self._marks(rows, open_slots, uniforms)
         cancel = types == Kind.CANCEL
         out = np.zeros(len(rows), ORDER)
         out["kind"] = types
         new, gone = np.flatnonzero(~cancel), np.flatnonzero(cancel)
         self._new_orders(out, new, group[new], types[new], price[new], volume[new], quotes[new], uniforms[new], book)
-        self._cancels(out, gone, group[gone], price[gone], quotes[gone], uniforms[gone], book.of(gone))
+        slot = price[gone]
+        ends = (near[gone, :, slot], far[gone, :, slot])
+        self._cancels(out, gone, group[gone], slot, quotes[gone], ends, uniforms[gone], book.of(gone))
         self.fresh[rows] = True
         self.report.orders += len(rows)
         self.report.cancels += len(gone)
         sent = out["size_shares"] > 0
         return RowOrders(rows[sent], out[sent])
-
-    def _open_slots(self, rows: Rows, quotes: Ints, book: BookView) -> NDArray[np.bool_]:
-        """Price slots ``[k, 3, 32]`` that can be ordered at: by type ask, bid, cancel."""
-        group, bins = self.group[rows], self.slots.new_price
-        out = np.zeros((len(rows), 3, 32), bool)
-        new = bins.used[group].copy()
-        if self.slots.prices == "touch":
-            lowest = bins.values[group, :, 0]
-            (ask, bid), (low, high) = quotes.T, book.limits_ticks
-            new &= (lowest < (ask - bid)[:, None]) | (lowest >= CROSSES)
-            passive, there = lowest < CROSSES, book.ten.size_shares[:, :, 0] > 0
-            room = {Kind.ASK: bid < high, Kind.BID: ask > np.maximum(low, 1)}  # none at a price limit
-            for side in (Kind.ASK, Kind.BID):
-                out[:, side] = new & np.where(passive, room[side][:, None], there[:, 1 - side, None])
-        else:
-            out[:, Kind.ASK] = out[:, Kind.BID] = new
-        edges = np.stack([self._edges(group, side, quotes) for side in (Kind.ASK, Kind.BID)], axis=1)
-        ask_side, bid_side = np.moveaxis(book.volume_by_distance(quotes, edges) > 0, 1, 0)
-        out[:, Kind.CANCEL] = ask_side | bid_side[:, ::-1]
-        return out
-
-    def _edges(self, group: Ints, side: Kind, quotes: Ints) -> Ints:
-        """Distances from the best quote between cancel slots, ``[k, 33]``; on the bid side from the last slot on."""
-        low, high = self._cancel_range(group, side, quotes)
-        if side == Kind.BID:  # slots count upwards in price, distances away from the best
-            low, high = low[:, ::-1], high[:, ::-1]
-        edges = np.concatenate([np.clip(low, 0, None), np.clip(high[:, -1:] + 1, 0, None)], axis=1)
-        return np.asarray(np.maximum.accumulate(edges, axis=1))
-
-    def _cancel_range(self, group: Ints, side: Kind, quotes: Ints) -> tuple[Ints, Ints]:
-        """First and last distance of each cancel slot from a side's best quote, ``[k, 32]`` (first > last: none)."""
-        upper = self.slots.cancel_price.upper[group]
-        below = np.concatenate([np.full((len(group), 1), -_FAR), upper[:, :-1]], axis=1)  # (below, upper]
-        used = self.slots.cancel_price.used[group]
-        if self.slots.prices == "touch":
-            low, high = (below + 1, upper) if side == Kind.ASK else (-1 - upper, -2 - below)
-        else:
-            spread = (quotes[:, 0] - quotes[:, 1])[:, None]
-            if side == Kind.ASK:  # 2 d + spread in (below, upper]
-                low, high = (below - spread) // 2 + 1, (upper - spread) // 2
-            else:  # -(2 d + spread) in (below, upper]
-                low, high = -((upper + spread) // 2), -((below + spread) // 2) - 1
-        if side == Kind.ASK:
-            return np.where(used, low, _FAR), np.where(used, high, _FAR - 1)
-        return np.where(used, low, -_FAR), np.where(used, high, -_FAR - 1)
 
     def _marks(
         self, rows: Rows, open_slots: NDArray[np.bool_], uniforms: NDArray[np.float64]
@@ -486,40 +397,27 @@ class OrderModelSession(Session):
         self, out: Any, at: Ints, group: Ints, side: Ints, price: Ints, volume: Ints, quotes: Ints, uniforms: Any,
         book: BookView,
     ) -> None:  # fmt: skip
-        ask, bid = quotes.T
-        up = side == Kind.ASK
-        if self.slots.prices == "touch":
-            inside = np.where(self.slots.new_price.values[group, price, 0] < CROSSES, ask - bid - 1, _FAR)
-            where = self.slots.new_price.draw_between(group, price, np.full(len(at), -_FAR), inside, uniforms[:, 3])
-            beyond = where - np.where(where >= TAKES, TAKES, CROSSES)
-            trades = where >= CROSSES
-            ticks = np.where(trades, np.where(up, bid - beyond, ask + beyond), np.where(up, ask - where, bid + where))
-            out["flags"][at] = np.where(where >= TAKES, int(Flag.IOC), 0)
-        else:
-            where = self.slots.new_price.draw(group, price, uniforms[:, 3])
-            ticks = (where + ask + bid + (where < 0)) // 2
-        low, high = (x[at] for x in book.limits_ticks)
-        out["price_ticks"][at] = np.clip(ticks, np.maximum(low, 1), high)
+        low, high = book.limits_ticks
+        ticks, takes = self.slots.new_prices(group, side, price, quotes, (low[at], high[at]), uniforms[:, [3, 5]])
+        out["price_ticks"][at] = ticks
+        out["flags"][at] = np.where(takes, int(Flag.IOC), 0)
         size, lot = self.slots.new_volume.draw(group, volume, uniforms[:, 4]), self.rules.lot_shares
-        odd = up & self.rules.odd_lot_asks
+        odd = (side == Kind.ASK) & self.rules.odd_lot_asks
         out["size_shares"][at] = np.where(odd, size, np.maximum(size // lot, 1) * lot)
 
-    def _prices(self, group: Ints, side: Kind, slot: Ints, quotes: Ints) -> tuple[Ints, Ints]:
-        """First and last price of a cancel slot ``[k]`` on a side, first > last if it has none there."""
-        low, high = (x[np.arange(len(slot)), slot] for x in self._cancel_range(group, side, quotes))
-        low = np.maximum(low, 0)
-        best = quotes[:, side]
-        first, last = (best + low, best + high) if side == Kind.ASK else (best - high, best - low)
-        return np.where(low <= high, first, 1), np.where(low <= high, last, 0)
-
     def _cancels(
-        self, out: Any, at: Ints, group: Ints, price: Ints, quotes: Ints, uniforms: Any, book: BookView
-    ) -> None:
-        """One order each, of those in the price slot."""
+        self, out: Any, at: Ints, group: Ints, price: Ints, quotes: Ints, ends: tuple[Ints, Ints], uniforms: Any,
+        book: BookView,
+    ) -> None:  # fmt: skip
+        """One order each, of those in the price slot, between distances ``ends`` from the best quotes, ``[k, 2]``."""
         if len(at) == 0:
             return
-        ends = [self._prices(group, side, price, quotes) for side in (Kind.ASK, Kind.BID)]
-        low, high = (np.stack(x, axis=1) for x in zip(*ends, strict=True))
+        near, far = np.maximum(ends[0], 0), ends[1]
+        away = np.array([1, -1])
+        first, last = quotes + away * near, quotes + away * far
+        low, high = np.minimum(first, last), np.maximum(first, last)
+        none = near > far
+        low[none], high[none] = 1, 0
         found, size, id_ = book.any_owned(low, high, uniforms[:, 4])
         out["order_id"][at], out["size_shares"][at] = id_, size
         out["price_ticks"][at] = np.where(found != NO_PRICE, found, 1)
@@ -528,10 +426,8 @@ class OrderModelSession(Session):
     def _snapped(self, found: Ints, group: Ints, price: Ints, quotes: Ints, uniforms: Any) -> None:
         """Report how far from the price that decoding would have named the orders were."""
         (ask, bid), where = quotes.T, self.slots.cancel_price.draw(group, price, uniforms[:, 3])
-        if self.slots.prices == "touch":
-            named = np.where(where >= 0, ask + where, bid + where + 1)
-        else:
-            named = (where + ask + bid) // 2
+        from_touch = np.where(where >= 0, ask + where, bid + where + 1)
+        named = from_touch if self.slots.touch else (where + ask + bid) // 2
         off = np.abs(found - named)[found != NO_PRICE]
         self.report.snapped += int((off > 0).sum())
         self.report.snap_ticks += float(off.sum())

@@ -15,6 +15,7 @@ import torch
 from marsbench.files import digest
 from marsbench.fitting import period_text
 from marsbench.learning import training
+from marsbench.learning.activity import Activity
 from marsbench.learning.baselines import baseline_losses
 from marsbench.learning.checkpoints import Card, load_config, load_model, save_model
 from marsbench.learning.order_stream import order_stream
@@ -68,7 +69,7 @@ def prepare(
     held = dataset.split("validation")
     names = [period_text(p) for p in (*periods, *held)]
     after = [start_from.content_hash] if start_from else []
-    identity = digest(["order tokens 4", dataset.content_hash, names, layout, len(held), *after])
+    identity = digest(["order tokens 6", dataset.content_hash, names, layout, len(held), *after])
     folder = cache / f"tokens-{identity[:32]}"
     if not (folder / "validation" / "index.json").exists():
         with training.main_process_first():
@@ -92,22 +93,25 @@ def _write(
         other = Tokeniser.load(start_from.folder).layout
         tokeniser = replace(tokeniser, layout=tokeniser.layout.with_clock_of(other))
     folder.mkdir(parents=True, exist_ok=True)
-    tokeniser.save(folder)
     write_report(folder, information_lost(tokeniser.vocabulary, streams[:: FITTED_ON // REPORTED_ON]))
     del streams
-    share = 1.0 if held else 1 - HELD_OUT
-    write_token_files(folder / "train", _contents(dataset, tokeniser, periods, 0.0, share), identity=identity)
-    last = _contents(dataset, tokeniser, held or periods, 0.0 if held else share, 1.0)
+    share, activity = 1.0 if held else 1 - HELD_OUT, Activity()
+    train = _contents(dataset, tokeniser, periods, 0.0, share, activity)
+    write_token_files(folder / "train", train, identity=identity)
+    vocabulary = replace(tokeniser.vocabulary, busiest=activity.busiest())  # rare, so that all days are looked at
+    replace(tokeniser, vocabulary=vocabulary).save(folder)
+    last = _contents(dataset, tokeniser, held or periods, 0.0 if held else share, 1.0, Activity())
     write_token_files(folder / "validation", last, identity=f"{identity} validation")
 
 
 def _contents(
-    dataset: Dataset, tokeniser: Tokeniser, periods: Sequence[Period], first: float, last: float
+    dataset: Dataset, tokeniser: Tokeniser, periods: Sequence[Period], first: float, last: float, activity: Activity
 ) -> Iterator[Content]:
     """The orders of each period between two shares of it."""
     with bar(total=len(periods), desc="tokens", unit="day") as progress:
         for period in periods:
             stream = order_stream(dataset.trajectory(period))
+            activity.add(tokeniser.vocabulary.groups[stream.instrument], stream)
             name, group, tokens, features = tokeniser.content(period_text(period), stream)
             a, b = int(first * len(stream)), int(last * len(stream))
             yield name, group, tokens[a:b], features[a : b + 1]

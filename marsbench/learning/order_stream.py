@@ -1,15 +1,16 @@
 """The order flow of a market as trained generators see it: each order with the state of the market right before it.
 
-A state is a row of plain numbers: volumes and gaps of ten price levels on each side, spread, mid price since the
-open, time of day, and what happened lately on five time scales (how many orders came, how far the mid price is from
-where it was, how much it moved, who was aggressive, how much traded). The slow part is updated order by order by the
-same compiled code in training, where a day goes through it in one call, and in simulation, where every row keeps its
-own, so that both see the same numbers. Whatever happens at one price only matters through it.
+A state is a row of plain numbers: volumes and gaps of ten price levels on each side, spread, how many levels and how
+much volume each side has altogether, mid price since the open, time of day, and what happened lately on five time
+scales (how many orders came, how far the mid price is from where it was, how much it moved, who was aggressive, how
+much traded). The slow part is updated order by order by the same compiled code in training, where a day goes through
+it in one call, and in simulation, where every row keeps its own, so that both see the same numbers. Whatever happens
+at one price only matters through it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,10 @@ CLOCK, BEGIN, OPEN_MID, MID = range(4)
 """Columns of a memory: trading time now and at the beginning, mid at the open and now (half ticks) ..."""
 RATE, MEAN_MID, MOVES, FLOW, VOLUME, MEMORY = (4 + k * _N for k in range(6))
 """... and five sums on five scales."""
-TEMPO_SCALE = 2
-"""The tempo is that of three minutes: the mean interval between the market's orders on this scale. One that followed a
-number of orders instead of a time would run away in simulation: the more orders, the sooner it would follow them."""
+TEMPO_SCALE = 3
+"""The tempo is that of a quarter of an hour: the mean interval between the market's orders on this scale. What a
+simulation draws changes the unit of what it draws next; with three minutes, or a number of orders instead of a time, it
+can run away: the more orders, the sooner the unit follows them."""
 FIRST_TEMPO_NS = float(SECOND)
 """Before the first order."""
 
@@ -48,16 +50,18 @@ GAPS = (1, 2, 4, 9)
 def _names() -> tuple[str, ...]:
     volumes = [f"{side}_volume_{k + 1}" for side in ("ask", "bid") for k in range(LEVELS)]
     gaps = [f"{side}_gap_{k + 1}" for side in ("ask", "bid") for k in GAPS]
+    whole = ["ask_levels", "bid_levels", "ask_volume", "bid_volume"]
     clock = ["mid_since_open", "seconds_since_open", "seconds_to_close"]
     clock += ["tempo_ns"]
     lately = [f"{what}_{s:g}s" for what in ("orders", "displacement", "moves", "flow", "volume") for s in SCALES_S]
-    return (*volumes, "spread", *gaps, *clock, *lately)
+    return (*volumes, "spread", *gaps, *whole, *clock, *lately)
 
 
 STATE = _names()
 """Columns of a state. Volumes in lots, prices in ticks (``mid_since_open`` and ``displacement`` in half ticks)."""
 WIDTH = len(STATE)
-_SPREAD, _CLOCK = 2 * LEVELS, 2 * LEVELS + 1 + 2 * len(GAPS)
+_SPREAD, _WHOLE = 2 * LEVELS, 2 * LEVELS + 1 + 2 * len(GAPS)
+_CLOCK = _WHOLE + 4
 _LATELY = _CLOCK + 4
 _GAPS = np.array(GAPS)
 
@@ -112,9 +116,11 @@ def tempo_of(memory):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def describe(memory, price, size, lot, opening_ns, closing_ns, out):  # type: ignore[no-untyped-def]
-    """Write one state: a book ``[2, L]`` and a memory, at the memory's time."""
+def describe(memory, price, size, totals, lot, opening_ns, closing_ns, out):  # type: ignore[no-untyped-def]
+    """Write one state: a book ``[2, L]`` with its totals ``[2, 2]`` and a memory, at the memory's time."""
     for side in range(2):
+        out[_WHOLE + side] = totals[side, 0]
+        out[_WHOLE + 2 + side] = totals[side, 1] / lot
         for k in range(LEVELS):
             out[side * LEVELS + k] = size[side, k] / lot
         for j in range(len(_GAPS)):
@@ -136,14 +142,14 @@ def describe(memory, price, size, lot, opening_ns, closing_ns, out):  # type: ig
 
 
 @njit(cache=True)
-def _walk(memory, clock_ns, signed_lots, price, size, lot, opening_ns, closing_ns, states, tempo):  # type: ignore[no-untyped-def]
+def _walk(memory, clock_ns, signed_lots, price, size, totals, lot, opening_ns, closing_ns, states, tempo):  # type: ignore[no-untyped-def]
     """States before each of n orders and after the last one, ``[n + 1, WIDTH]``; tempo before each, ``[n]``."""
-    describe(memory, price[0], size[0], lot, opening_ns, closing_ns, states[0])
+    describe(memory, price[0], size[0], totals[0], lot, opening_ns, closing_ns, states[0])
     for i in range(len(clock_ns)):
         ask, bid = _quotes(price[i + 1], size[i + 1])
         tempo[i] = tempo_of(memory)
         remember(memory, clock_ns[i], signed_lots[i], 1.0, ask + bid)
-        describe(memory, price[i + 1], size[i + 1], lot, opening_ns, closing_ns, states[i + 1])
+        describe(memory, price[i + 1], size[i + 1], totals[i + 1], lot, opening_ns, closing_ns, states[i + 1])
 
 
 @dataclass(frozen=True)
@@ -179,6 +185,13 @@ class OrderStream:
     def __len__(self) -> int:
         return len(self.clock_ns)
 
+    def last(self, n: int) -> OrderStream:
+        """The last ``n`` orders, or all if there are fewer, with the states that belong to them."""
+        first = max(len(self) - n, 0)
+        rows = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("instrument", "memory", "books")}
+        books = Snapshots(self.books.price_ticks[first:], self.books.size_shares[first:])
+        return replace(self, **{name: values[first:] for name, values in rows.items()}, books=books)
+
 
 def session_ns(rules: MatchingRules) -> tuple[int, int]:
     """Opening and close of continuous trading, in time of trading."""
@@ -209,6 +222,7 @@ def order_stream(trajectory: Trajectory) -> OrderStream:
         raise ValueError(f"{trajectory!r}: rules {rules.name} have no continuous trading")
     done = replay_trajectory(trajectory, levels=LEVELS)
     assert done.snapshots is not None
+    assert done.totals is not None
     sent = trajectory.orders
     time = sent["time_ns"].astype(np.int64)
     trading = np.zeros(len(sent), bool)
@@ -226,7 +240,8 @@ def order_stream(trajectory: Trajectory) -> OrderStream:
     clock_ns = np.maximum.accumulate(np.asarray(rules.trading_ns(time[index]), np.int64)) if len(index) else index
     opening_ns, closing_ns = session_ns(rules)
     begin = max(int(rules.trading_ns(trajectory.start_ns)), opening_ns)
-    books = _taken(done.snapshots, np.append(index, index[-1] + 1 if len(index) else len(sent)))
+    before = np.append(index, index[-1] + 1 if len(index) else len(sent))
+    books = _taken(done.snapshots, before)
     lot = float(rules.lot_shares)
     states, memory = np.empty((len(index) + 1, WIDTH), np.float32), new_memory(1)[0]
     memory[BEGIN] = begin
@@ -235,7 +250,7 @@ def order_stream(trajectory: Trajectory) -> OrderStream:
     remember(memory, float(begin), 0.0, 0.0, float(ask + bid))
     signed = np.where(side == Kind.BID, traded, -traded) / lot
     _walk(
-        memory, clock_ns.astype(np.float64), signed, books.price_ticks, books.size_shares, lot,
+        memory, clock_ns.astype(np.float64), signed, books.price_ticks, books.size_shares, done.totals[before], lot,
         float(opening_ns), float(closing_ns), states, tempo,
     )  # fmt: skip
     return OrderStream(
@@ -282,10 +297,10 @@ def remember_rows(memory, rows, clock_ns, signed_lots, counts, mid):  # type: ig
 
 
 @njit(cache=True)
-def describe_rows(memory, rows, price, size, lot, opening_ns, closing_ns, out):  # type: ignore[no-untyped-def]
-    """``describe`` for some rows: books ``[k, 2, L]`` into ``out[k, WIDTH]``."""
+def describe_rows(memory, rows, price, size, totals, lot, opening_ns, closing_ns, out):  # type: ignore[no-untyped-def]
+    """``describe`` for some rows: books ``[k, 2, L]`` with totals ``[k, 2, 2]`` into ``out[k, WIDTH]``."""
     for k in range(len(rows)):
-        describe(memory[rows[k]], price[k], size[k], lot, opening_ns, closing_ns, out[k])
+        describe(memory[rows[k]], price[k], size[k], totals[k], lot, opening_ns, closing_ns, out[k])
 
 
 def quotes_or(quotes: Ints, last: Any) -> Ints:

@@ -20,6 +20,7 @@ RANGE = (0.0005, 0.9995)
 """Shares of training states that lie below and above what a simulation may show (``Scaler.within``)."""
 SAMPLED = 5000
 """So many states of each day, evenly spread, tell that range."""
+_DISPLACEMENT = [i for i, name in enumerate(STATE) if name.startswith("displacement_")]
 FLAT = 1e-3
 """Columns that hardly vary in training are only centred."""
 
@@ -68,6 +69,15 @@ class Scaler:
         """Features that lie beyond those of training as the nearest ones: a model knows nothing of what lies there."""
         cut: NDArray[np.float16] = np.clip(features, self.low[groups], self.high[groups])
         return cut
+
+    def moved(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.int8]:
+        """``[n]``: 1 where the mid is further above where it lately was than ever in training, on some time scale; -1
+        where it is further below."""
+        at = _DISPLACEMENT
+        up = (features[:, at] > self.high[groups][..., at]).any(axis=1)
+        down = (features[:, at] < self.low[groups][..., at]).any(axis=1)
+        found: NDArray[np.int8] = up.astype(np.int8) - down.astype(np.int8)
+        return found
 
     def with_columns_of(self, other: Scaler, names: Sequence[str]) -> Scaler:
         """A copy that scales some columns as another one does, by the mean of its groups.

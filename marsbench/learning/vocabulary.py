@@ -16,9 +16,9 @@ And so is what intervals are measured in:
 ``clock``
     Nanoseconds.
 ``tempo``
-    Thousandths of the mean interval of the last minutes. With one set of bins for busy and for quiet times, what a
-    clock's last bin holds is mostly of busier times than the quiet ones where it is drawn: these lose time in decoding,
-    and each order that comes too early makes the next one do so too.
+    Thousandths of the mean interval of the last quarter of an hour. With one set of bins for busy and for quiet
+    times, what a clock's last bin holds is mostly of busier times than the quiet ones where it is drawn: these lose
+    time in decoding, and each order that comes too early makes the next one do so too.
 """
 
 from __future__ import annotations
@@ -31,18 +31,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from marsbench.files import write_atomic
+from marsbench.learning.activity import Activity, Stretches
 from marsbench.learning.bins import Bins
-from marsbench.learning.order_stream import STATE, OrderStream
+from marsbench.learning.order_stream import OrderStream
+from marsbench.learning.round_prices import STEPS, classes
 from marsbench.market.orders import Kind
 
 Ints = NDArray[np.int64]
 Tokens = NDArray[np.uint8]
 """``[n, 4]``: type, price, volume, interval."""
 
-FORMAT = 2
+FORMAT = 3
 FIELDS = ("type", "price", "volume", "interval")
 SIZES = (3, 32, 32, 16)
 TOKENS = int(np.prod(SIZES))
@@ -58,7 +61,7 @@ CROSSES = 1 << 20
 TAKES = 1 << 21
 """... and of one that trades or is cancelled at once."""
 _FAR = (1 << 20) - 1
-_LATELY = STATE.index("orders_30s")
+_ASK, _CANCEL = int(Kind.ASK), int(Kind.CANCEL)
 
 
 def index(tokens: Any) -> Ints:
@@ -76,25 +79,77 @@ def price_coordinates(
     prices: str, kind: Ints, side: Ints, price_ticks: Ints, quotes_ticks: Ints, ioc: NDArray[np.bool_]
 ) -> Ints:
     """Where orders stand against the quotes ``[n, 2]`` (ask, bid) right before them; what the price bins are about."""
-    ask, bid = quotes_ticks[:, 0], quotes_ticks[:, 1]
-    if prices == "mid":
-        return 2 * price_ticks - ask - bid
-    up = side == Kind.ASK
-    inward = np.where(up, ask - price_ticks, price_ticks - bid)  # towards the other side
-    beyond = np.where(up, bid - price_ticks, price_ticks - ask)
-    trades = (beyond >= 0) & (kind != Kind.CANCEL)
-    new = np.where(trades, np.where(ioc, TAKES, CROSSES) + np.minimum(beyond, _FAR), np.clip(inward, -_FAR, _FAR))
-    away = np.maximum(-inward, 0)
-    where: Ints = np.where(kind == Kind.CANCEL, np.where(up, away, -1 - away), new)
+    where: Ints = _places(prices == "touch", kind, side, price_ticks, quotes_ticks, ioc)
     return where
+
+
+@njit(cache=True)
+def _place(touch, kind, side, price, ask, bid, ioc):  # type: ignore[no-untyped-def]
+    if not touch:
+        return 2 * price - ask - bid
+    inward = ask - price if side == _ASK else price - bid  # towards the other side
+    if kind == _CANCEL:
+        away = max(-inward, 0)
+        return away if side == _ASK else -1 - away
+    beyond = bid - price if side == _ASK else price - ask
+    if beyond >= 0:
+        return (TAKES if ioc else CROSSES) + min(beyond, _FAR)
+    return min(max(inward, -_FAR), _FAR)
+
+
+@njit(cache=True)
+def _places(touch, kind, side, price, quotes, ioc):  # type: ignore[no-untyped-def]
+    out = np.empty(len(kind), np.int64)
+    for i in range(len(kind)):
+        out[i] = _place(touch, kind[i], side[i], price[i], quotes[i, 0], quotes[i, 1], ioc[i])
+    return out
 
 
 def interval_coordinates(intervals: str, interval_ns: Ints, tempo_ns: NDArray[np.float64]) -> Ints:
     """Intervals in the unit of their bins."""
-    if intervals == "clock":
-        return interval_ns
-    beats: Ints = np.rint(np.minimum(interval_ns / tempo_ns, 1e9) * BEAT).astype(np.int64)
+    beats: Ints = _waits(intervals == "tempo", interval_ns, tempo_ns)
     return beats
+
+
+@njit(cache=True)
+def _wait(tempo, interval_ns, tempo_ns):  # type: ignore[no-untyped-def]
+    return np.int64(np.rint(min(interval_ns / tempo_ns, 1e9) * BEAT)) if tempo else np.int64(interval_ns)
+
+
+@njit(cache=True)
+def _waits(tempo, interval_ns, tempo_ns):  # type: ignore[no-untyped-def]
+    out = np.empty(len(interval_ns), np.int64)
+    for i in range(len(out)):
+        out[i] = _wait(tempo, interval_ns[i], tempo_ns[i])
+    return out
+
+
+@njit(cache=True)
+def _bin(upper, value):  # type: ignore[no-untyped-def]
+    """Number of the bin ``[32]`` that holds a value."""
+    low, high = 0, len(upper)
+    while low < high:
+        middle = (low + high) >> 1
+        if upper[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(cache=True)
+def _encode(  # type: ignore[no-untyped-def]
+    touch, tempo, upper, group, kind, side, price, size, interval_ns, tempo_ns, ioc, quotes
+):
+    tokens = np.empty((len(kind), 4), np.uint8)
+    for i in range(len(kind)):
+        own, cancel = upper[group[i]], 1 if kind[i] == _CANCEL else 0
+        place = _place(touch, kind[i], side[i], price[i], quotes[i, 0], quotes[i, 1], ioc[i])
+        tokens[i, 0] = kind[i]
+        tokens[i, 1] = _bin(own[cancel], place)
+        tokens[i, 2] = _bin(own[2 + cancel], size[i])
+        tokens[i, 3] = _bin(own[4], _wait(tempo, interval_ns[i], tempo_ns[i]))
+    return tokens
 
 
 @dataclass(frozen=True)
@@ -108,15 +163,20 @@ class GroupBins:
     cancel_volume: Bins
     interval: Bins
     """Nanoseconds of trading, or thousandths of the tempo."""
+    roundness: tuple[tuple[int, ...], ...]
+    """For each price slot of new orders, how many of its prices in ticks were multiples of each of
+    ``round_prices.STEPS`` and of no larger one. What counts from a quote does not know it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {name: getattr(self, name).to_dict() for name in _PARTS}
+        bins = {name: getattr(self, name).to_dict() for name in _PARTS}
+        return {**bins, "roundness": [list(counts) for counts in self.roundness]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Back from ``to_dict``."""
-        return cls(**{name: Bins.from_dict(values[name]) for name in _PARTS})
+        bins = {name: Bins.from_dict(values[name]) for name in _PARTS}
+        return cls(**bins, roundness=tuple(map(tuple, values["roundness"])))
 
 
 _PARTS = ("new_price", "cancel_price", "new_volume", "cancel_volume", "interval")
@@ -140,9 +200,9 @@ class Vocabulary:
     tempo_ns: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Group -> shortest and longest tempo of training (all but one order in a thousand lie between): a simulation
     measures its intervals by none beyond them."""
-    busiest: Mapping[str, float] = field(default_factory=dict)
-    """Group -> orders lately, on the scale of 30 s, at the busiest times of training (all but one state in two
-    thousand lie below): a simulation that is busier slows down in proportion."""
+    busiest: Mapping[str, Stretches] = field(default_factory=dict)
+    """Group -> rates at the busiest times of training, by half hour and scale (``marsbench.learning.activity``): a
+    simulation that is busier slows down in proportion."""
 
     def __post_init__(self) -> None:
         if self.prices not in PRICES:
@@ -175,18 +235,20 @@ class Vocabulary:
         samples: dict[str, dict[str, list[Ints]]] = {}
         members: dict[str, str] = {}
         tempos: dict[str, list[NDArray[np.float64]]] = {}
-        rates: dict[str, list[NDArray[np.float32]]] = {}
+        activity = Activity()
+        ticks: dict[str, list[Ints]] = {}
         for stream in streams:
             group = members.setdefault(stream.instrument, (groups or {}).get(stream.instrument, stream.instrument))
             own = samples.setdefault(group, {name: [] for name in _PARTS})
             tempos.setdefault(group, []).append(stream.tempo_ns)
-            rates.setdefault(group, []).append(stream.states[:, _LATELY])
+            activity.add(group, stream)
+            new = slice(None) if prices == "mid" else stream.kind != Kind.CANCEL
+            ticks.setdefault(group, []).append(stream.price_ticks[new])
             for name, values in _sample(stream, prices, intervals).items():
                 own[name].append(values)
-        fitted = {name: _fit(name, parts, prices) for name, parts in sorted(samples.items())}
+        fitted = {name: _fit(name, parts, ticks[name], prices) for name, parts in sorted(samples.items())}
         ends = {g: _range(t) for g, t in sorted(tempos.items())}
-        busiest = {g: float(np.quantile(np.concatenate(r), 0.9995)) for g, r in sorted(rates.items())}
-        return cls(prices, intervals, members, fitted, data_hash, ends, busiest)
+        return cls(prices, intervals, members, fitted, data_hash, ends, activity.busiest())
 
     @cached_property
     def tempo_range_ns(self) -> NDArray[np.float64]:
@@ -194,9 +256,12 @@ class Vocabulary:
         return np.array([self.tempo_ns[name] for name in self.names])
 
     @cached_property
-    def busiest_30s(self) -> NDArray[np.float64]:
-        """``[G]``, see ``busiest``."""
-        return np.array([self.busiest[name] for name in self.names])
+    def busiest_rates(self) -> NDArray[np.float64]:
+        """``[G, H, len(SCALES_S)]``, see ``busiest``; shorter sessions go on with their last half hour."""
+        longest = max(map(len, self.busiest.values()))
+        return np.array(
+            [[*self.busiest[g], *[self.busiest[g][-1]] * (longest - len(self.busiest[g]))] for g in self.names]
+        )
 
     @cached_property
     def names(self) -> list[str]:
@@ -217,7 +282,7 @@ class Vocabulary:
 
     def encode(
         self,
-        group: str,
+        group: Ints,
         *,
         kind: Ints,
         side: Ints,
@@ -228,20 +293,27 @@ class Vocabulary:
         ioc: NDArray[np.bool_],
         quotes_ticks: Ints,
     ) -> Tokens:
-        """Tokens of orders of one group; all arguments ``[n]``, quotes ``[n, 2]`` right before each."""
-        bins, cancel = self.bins[group], kind == Kind.CANCEL
-        where = price_coordinates(self.prices, kind, side, price_ticks, quotes_ticks, ioc)
-        tokens = np.empty((len(kind), 4), np.uint8)
-        tokens[:, 0] = kind
-        tokens[:, 1] = np.where(cancel, bins.cancel_price.encode(where), bins.new_price.encode(where))
-        tokens[:, 2] = np.where(cancel, bins.cancel_volume.encode(size_shares), bins.new_volume.encode(size_shares))
-        tokens[:, 3] = bins.interval.encode(interval_coordinates(self.intervals, interval_ns, tempo_ns))
+        """Tokens of orders of groups by number; all arguments ``[n]``, quotes ``[n, 2]`` right before each."""
+        tokens: Tokens = _encode(
+            self.prices == "touch", self.intervals == "tempo", self._upper, group, kind, side, price_ticks,
+            size_shares, interval_ns, tempo_ns, ioc, quotes_ticks,
+        )  # fmt: skip
         return tokens
+
+    @cached_property
+    def _upper(self) -> Ints:
+        """``[G, 5, 32]`` largest value of each bin, in the order of ``_PARTS``; of the last one it has no end."""
+        table = np.full((len(self.names), len(_PARTS), 32), np.iinfo(np.int64).max)
+        for g, name in enumerate(self.names):
+            for p, part in enumerate(_PARTS):
+                inner = getattr(self.bins[name], part).upper[:-1]
+                table[g, p, : len(inner)] = inner
+        return table
 
     def tokens(self, stream: OrderStream) -> Tokens:
         """Tokens of a stream, ``[n, 4]``."""
         return self.encode(
-            self.groups[stream.instrument],
+            np.full(len(stream), self.number(stream.instrument)),
             kind=stream.kind,
             side=stream.side,
             price_ticks=stream.price_ticks,
@@ -270,7 +342,7 @@ class Vocabulary:
             "data_hash": self.data_hash,
             "groups": dict(self.groups),
             "tempo_ns": {name: list(ends) for name, ends in self.tempo_ns.items()},
-            "busiest": dict(self.busiest),
+            "busiest": {name: [list(rates) for rates in own] for name, own in self.busiest.items()},
             "bins": {name: bins.to_dict() for name, bins in self.bins.items()},
         }
 
@@ -294,7 +366,7 @@ class Vocabulary:
             bins = {name: GroupBins.from_dict(parts) for name, parts in values["bins"].items()}
             tempo_ns = {name: (low, high) for name, (low, high) in values["tempo_ns"].items()}
             head = (values["prices"], values["intervals"], values["groups"], bins, values["data_hash"])
-            return cls(*head, tempo_ns, values["busiest"])
+            return cls(*head, tempo_ns, {g: tuple(map(tuple, own)) for g, own in values["busiest"].items()})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged token bins ({error!r})") from error
 
@@ -320,11 +392,15 @@ def _range(tempos: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _fit(group: str, parts: Mapping[str, Sequence[Ints]], prices: str) -> GroupBins:
+def _fit(group: str, parts: Mapping[str, Sequence[Ints]], ticks: Sequence[Ints], prices: str) -> GroupBins:
     made = {}
     for name, values in parts.items():
         sample = np.concatenate([*values, np.zeros(0, np.int64)])
         if len(sample) == 0:
             raise ValueError(f"group {group!r}: training data have no {name.replace('_', ' ')}; use more of them")
         made[name] = Bins.fit(sample, 16 if name == "interval" else 32, splits=_SPLITS[prices].get(name, ()))
-    return GroupBins(**made)
+    bins = made["new_price"]
+    slots, steps = bins.encode(np.concatenate(parts["new_price"])), classes(np.concatenate(ticks))
+    counts = np.zeros((len(bins), len(STEPS)), np.int64)
+    np.add.at(counts, (slots, steps), 1)
+    return GroupBins(**made, roundness=tuple(tuple(map(int, row)) for row in counts))

@@ -74,9 +74,11 @@ LEVEL = np.dtype(
     OUT_CUT_SIDE,
     AGENT_LIVE,  # live orders that are not the market's
     CHANGED,  # bit per side: levels differ from the last snapshot
+    VOLUME_ASK,  # resting shares; VOLUME_ASK + side is that of a side
+    VOLUME_BID,
     N_FILLS,  # of book 0: fills written so far by the running kernel
     HEAD,
-) = range(26)
+) = range(28)
 
 # Layout of the ``rules`` array; phases (start, end, kind, no-cancel) and breakers (bps, halt) follow.
 LOT, STEP, ODD_ASKS, SELF, TIE, N_PHASES, N_BREAKERS, RULES = range(8)
@@ -223,6 +225,7 @@ def _remove(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, c
     else:
         levels[level].last = before
     levels[level].volume -= nodes[at].size
+    head[b, VOLUME_ASK + levels[level].side] -= nodes[at].size
     head[b, CHANGED] |= 1 << levels[level].side
     if head[b, HASHED] == 1:
         _table_remove(nodes, table, b * cap_nodes, b * cap_table, cap_table - 1, nodes[at].id)
@@ -282,6 +285,7 @@ def rest(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap_
         levels[level].first = node
     levels[level].last = node
     levels[level].volume += size
+    head[b, VOLUME_ASK + side] += size
     head[b, LIVE] += 1
     head[b, CHANGED] |= 1 << side
     if owner != 0:
@@ -303,6 +307,7 @@ def _take(head, nodes, levels, keys, slots, table, b, cap_nodes, cap_levels, cap
         level = b * cap_levels + nodes[at].level
         nodes[at].size -= size
         levels[level].volume -= size
+        head[b, VOLUME_ASK + levels[level].side] -= size
         head[b, CHANGED] |= 1 << levels[level].side
 
 

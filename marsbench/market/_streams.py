@@ -23,6 +23,7 @@ from marsbench.market._book import (
     OUT_ID,
     OUT_TRADED,
     USED_NODES,
+    VOLUME_ASK,
     advance,
     apply,
     kernel,
@@ -54,6 +55,14 @@ def write_snapshot(head, levels, keys, slots, b, cap_levels, prices, sizes, row,
 
 
 @kernel
+def write_totals(head, b, totals, row):
+    """Number of levels and resting shares of both sides into ``totals[row]``, ``[2, 2]``."""
+    for side in range(2):
+        totals[row, side, 0] = head[b, N_ASK + side]
+        totals[row, side, 1] = head[b, VOLUME_ASK + side]
+
+
+@kernel
 def _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, row, depth):
     """Snapshot of book 0 in a row after the first: a side that did not change is copied from before."""
     changed = head[0, CHANGED] if row > 0 else 3
@@ -70,7 +79,7 @@ def _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, row, de
 @kernel
 def replay_stream(
     head, nodes, levels, keys, slots, table, cap_nodes, cap_levels, cap_table,
-    rules, orders, first, reasons, outs, fills, prices, sizes, depth,
+    rules, orders, first, reasons, outs, fills, prices, sizes, totals, depth,
 ):  # fmt: skip
     """Send ``orders[first:]`` to book 0. Returns (status, index of the message it stopped before)."""
     for i in range(first, len(orders)):
@@ -82,6 +91,7 @@ def replay_stream(
         advance(head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, time, i)
         if depth > 0:
             _next_snapshot(head, levels, keys, slots, cap_levels, prices, sizes, i, depth)
+            write_totals(head, 0, totals, i)
         reasons[i] = apply(
             head, nodes, levels, keys, slots, table, 0, cap_nodes, cap_levels, cap_table, rules, fills, i, time,
             orders[i].order_id, np.int64(orders[i].price_ticks), np.int64(orders[i].size_shares),

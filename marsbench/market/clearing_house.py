@@ -80,6 +80,14 @@ class BookView:
         return np.where(has_ask, ask, bid_or + 1), bid_or
 
     @property
+    def totals(self) -> Ints:
+        """``[k, 2, 2]``: of each side (ask, bid) the number of price levels and the resting shares, all of them."""
+        head = self._house.head
+        return np.stack(
+            [head[self.rows, kb.N_ASK : kb.N_BID + 1], head[self.rows, kb.VOLUME_ASK : kb.VOLUME_BID + 1]], 2
+        )
+
+    @property
     def last_trade_ticks(self) -> Ints:
         """``[k]``, 0 before the first trade."""
         return np.asarray(self._house.head[self.rows, kb.LAST_TRADE])

@@ -43,6 +43,8 @@ class Replay:
     final: BookState
     snapshots: Snapshots | None
     """``[n + 1]``: entry i is the book right before message i, entry n the book at the end."""
+    totals: Ints | None
+    """``[n + 1, 2, 2]``, likewise: of each side the number of price levels and the resting shares, all of them."""
 
 
 def replay(
@@ -85,12 +87,12 @@ def replay(
     fills = Fills(books, n + len(book.resting) + 1024)
     reasons, outs = np.empty(n, np.uint8), np.empty((n, 5), np.int64)
     prices = np.empty((n + 1 if levels else 0, 2, levels), np.int32)
-    sizes = np.empty(prices.shape, np.int64)
+    sizes, totals = np.empty(prices.shape, np.int64), np.empty((len(prices), 2, 2), np.int64)
 
     def stream(first: int) -> tuple[int, int]:
         status, at = streams.replay_stream(
             *books.arrays, *books.capacities, books.code, orders, first, reasons, outs, fills.fills,
-            prices, sizes, levels,
+            prices, sizes, totals, levels,
         )  # fmt: skip
         return int(status), int(at)
 
@@ -105,6 +107,7 @@ def replay(
         streams.write_snapshot(
             books.head, books.levels, books.keys, books.slots, 0, books.cap_levels, prices, sizes, n, levels
         )
+        streams.write_totals(books.head, 0, totals, n)
     return Replay(
         reason=reasons,
         traded_shares=outs[:, 0],
@@ -115,6 +118,7 @@ def replay(
         fills=fills.fills[: books.head[0, kb.N_FILLS]].copy(),
         final=books.store(0),
         snapshots=Snapshots(prices, sizes) if levels else None,
+        totals=totals if levels else None,
     )
 
 

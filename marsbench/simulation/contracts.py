@@ -238,6 +238,9 @@ class Budget:
     tokens: int | None = None
 
 
+ROWS_TOGETHER = 128
+
+
 class Generator(ABC):
     """Base of every adapter. Subclasses state what they are in class variables."""
 
@@ -279,6 +282,14 @@ class SessionGenerator(Generator):
     @abstractmethod
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         """Begin ``len(starts) * rollouts`` rows. ``key`` seeds all randomness, see ``randomness``."""
+
+    def rows_together(self, total: int) -> int:
+        """Of so many rows altogether, how many are simulated side by side (at least one start's); depends on no more.
+
+        Many share the work of a step, few can be spread over processes.
+        """
+        del total
+        return ROWS_TOGETHER
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,12 @@ def test_the_range_of_training_holds_all_but_a_thousandth_of_its_states() -> Non
     assert beyond.max() > 0
 
 
-def test_what_touch_calls_the_book_is_volumes_gaps_and_spread() -> None:
+def test_what_touch_calls_the_book_is_volumes_gaps_totals_and_spread() -> None:
     names = set(np.array(STATE)[TouchLayout.book_columns].tolist())
     volumes = {f"{side}_volume_{k}" for side in ("ask", "bid") for k in range(1, LEVELS + 1)}
     gaps = {f"{side}_gap_{k}" for side in ("ask", "bid") for k in (2, 3, 5, 10)}
-    assert names == volumes | gaps | {"spread"}
+    totals = {f"{side}_{what}" for side in ("ask", "bid") for what in ("levels", "volume")}
+    assert names == volumes | gaps | totals | {"spread"}
 
 
 def test_features_fitted_on_other_columns_are_an_error() -> None:

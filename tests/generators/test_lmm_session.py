@@ -82,11 +82,9 @@ def whole(begin: Start, simulated: Trajectory) -> Trajectory:
     return replace(history, orders=sent, fills=fills, end_ns=simulated.end_ns)
 
 
-def within(layout: str, features: np.ndarray, before: int, stream: OrderStream) -> np.ndarray:
-    """Features of which those of the simulation, after ``before`` orders, are cut to the range of training."""
-    group = tokeniser(layout).vocabulary.number(stream.instrument)
-    cut = tokeniser(layout).layout.within(features[before:], group)
-    return np.concatenate([features[:before], cut])
+def within(layout: str, features: np.ndarray, stream: OrderStream) -> np.ndarray:
+    """Features cut to the range of training."""
+    return tokeniser(layout).layout.within(features, tokeniser(layout).vocabulary.number(stream.instrument))
 
 
 @each_layout
@@ -100,7 +98,7 @@ def test_a_session_reads_exactly_what_training_would_make_of_the_same_orders(lay
         for r in range(2):
             stream = order_stream(whole(begin, runs[s][r]))
             _, _, tokens, features = tokeniser(layout).content("", stream)
-            features = within(layout, features, before, stream)
+            features = within(layout, features, stream)
             own_tokens, own_features = found.of(2 * s + r)
             read = len(own_tokens)
             assert read == len(stream) - before > 40
@@ -124,7 +122,7 @@ def test_its_hidden_state_is_that_of_training_on_the_same_orders(layout: str, he
         day = replace(end, orders=np.concatenate([begin.history.orders, np.array(sent[row])]))
         stream = order_stream(day)
         _, group, tokens, features = tokeniser(layout).content("", stream)
-        features = within(layout, features, len(order_stream(begin.history)), stream)
+        features = within(layout, features, stream)
         first, some = np.array([[START, 0, 0, 0]], np.uint8), np.zeros((1, 4), np.uint8)
         batch = {
             "tokens": torch.as_tensor(np.concatenate([first, tokens, some])[None]),
@@ -296,15 +294,18 @@ def test_time_and_rate_are_those_of_the_markets_own_orders(fed: Any) -> None:
     assert (read == drawn[at]).mean() > 0.9  # the tempo is another one by then, and hardly
 
 
+@pytest.mark.parametrize("scale", range(len(SCALES_S)))
 @each_layout
-def test_a_market_busier_than_it_ever_was_in_training_slows_down_in_proportion(layout: str, head: str) -> None:
+def test_a_market_busier_than_it_ever_was_in_training_slows_down_in_proportion(
+    layout: str, head: str, scale: int
+) -> None:
     run = Rollouts.of(generator(layout, head), start(), 60)
     session, rows = run.session, run.rows
-    beats, at = session._beats(rows), RATE + SCALES_S.index(30.0)
-    busiest = tokeniser(layout).vocabulary.busiest["ZI-A"]
-    assert 0 < session.memory[0, at] < busiest
+    at, busiest = RATE + scale, tokeniser(layout).vocabulary.busiest["ZI-A"][0]
+    session.memory[:, RATE : RATE + len(SCALES_S)] = np.array(busiest) / 2
+    beats = session._beats(rows)
     assert session.notes()["slowed_share"] == 0
-    session.memory[:20, at] = 3 * busiest
+    session.memory[:20, at] = 3 * busiest[scale]
     slow = session._beats(rows)
     np.testing.assert_allclose(slow, beats * np.where(rows < 20, 3, 1))
     assert session.report.slowed == 20
@@ -312,7 +313,7 @@ def test_a_market_busier_than_it_ever_was_in_training_slows_down_in_proportion(l
     session.last_ns = np.asarray(run.rules.trading_ns(now))  # no time has passed that a draw would have to exceed
     session._draw_intervals(rows, now, np.zeros((60, 16)))
     wait, session.index = session.due - now, index
-    session.memory[:20, at] /= 3
+    session.memory[:20, at] /= 6
     session._draw_intervals(rows, now, np.zeros((60, 16)))
     usual = session.due - now
     np.testing.assert_allclose(wait[:20], 3 * usual[:20], atol=3)

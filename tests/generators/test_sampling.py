@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marsbench.generators.lmm.sampling import Sampling, allowed, pick
@@ -36,12 +36,14 @@ def slow_probabilities(logits: list[float], temperature: float, top_p: float) ->
     return [x / sum(kept) for x in kept]
 
 
+@settings(deadline=None)  # the first call compiles
 @given(WEIGHTS, st.floats(2**-54, 1 - 2**-53))
 def test_a_draw_is_that_of_the_slow_twin(weights: list[float], uniform: float) -> None:
     found = int(pick(np.array([weights]), np.array([uniform]))[0])
     assert found == slow_pick(weights, uniform)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(WEIGHTS, st.floats(2**-54, 1 - 2**-53))
 def test_a_slot_without_weight_is_never_drawn_however_extreme_the_uniform(weights: list[float], uniform: float) -> None:
     for u in (uniform, 2**-54, 1 - 2**-53):
@@ -60,12 +62,14 @@ def test_equal_uniforms_draw_neighbouring_slots_where_probabilities_hardly_diffe
     assert (pick(one, uniforms) != pick(other, uniforms)).mean() < 0.03
 
 
+@settings(deadline=None)  # the first call compiles
 @given(LOGITS, st.floats(0.1, 4), SHARES)
 def test_probabilities_are_those_of_the_slow_twin(logits: list[float], temperature: float, top_p: float) -> None:
     found = Sampling(temperature, top_p).probabilities(np.array([logits]))[0]
     np.testing.assert_allclose(found, slow_probabilities(logits, temperature, top_p), atol=1e-9)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(LOGITS, SHARES)
 def test_a_nucleus_is_the_fewest_slots_that_reach_the_share(logits: list[float], top_p: float) -> None:
     whole, nucleus = (Sampling(1.0, share).probabilities(np.array([logits]))[0] for share in (1.0, top_p))

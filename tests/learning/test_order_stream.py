@@ -29,7 +29,7 @@ from marsbench.learning.order_stream import (
     tempo_rows,
 )
 from marsbench.market.orders import MARKET, NO_PRICE, Flag, Kind, Reason, orders
-from marsbench.market.replay import cut, make_trajectory
+from marsbench.market.replay import cut, make_trajectory, replay_trajectory
 from marsbench.market.rules import CONTINUOUS, SECOND, SSE_A_SHARE, MatchingRules, PhaseKind, clock
 from marsbench.market.snapshots import Snapshots
 from marsbench.market.trajectory import BookState, Trajectory
@@ -121,13 +121,13 @@ def quotes_of(price: np.ndarray, size: np.ndarray) -> tuple[int, int]:
 
 
 def slow_tempo(times: list[int]) -> float:
-    """Mean interval of the last three minutes: time that has passed over the orders that came, each weighed by its age.
+    """Mean interval of the last quarter of an hour: time that has passed over the orders that came, weighed by age.
 
-    ``times`` are the start and the orders since then; what is three minutes older weighs e times less.
+    ``times`` are the start and the orders since then; what is 15 minutes older weighs e times less.
     """
     if len(times) == 1:
         return FIRST_TEMPO_NS
-    scale = 180.0 * SECOND
+    scale = 900.0 * SECOND
     weight = [math.exp(-(times[-1] - t) / scale) for t in times]
     return max(scale * (1 - weight[0]) / sum(weight[1:]), 1.0)
 
@@ -145,6 +145,7 @@ def slow_states(day: Trajectory, done: SlowReplay, rows: list[Row]) -> np.ndarra
     times = slow_times(day, rows)
     assert done.snapshots is not None
     price, size = done.snapshots.price_ticks[at], done.snapshots.size_shares[at]
+    totals = done.snapshots.totals[at]
     mids: list[int] = []
     for p, s in zip(price, size, strict=True):
         mid = sum(quotes_of(p, s))
@@ -160,6 +161,7 @@ def slow_states(day: Trajectory, done: SlowReplay, rows: list[Row]) -> np.ndarra
         state.append(ask - bid)
         for side in range(2):
             state += [abs(int(price[n][side][k]) - int(price[n][side][0])) if size[n][side][k] else 0 for k in GAPS]
+        state += [*totals[n, :, 0], *(totals[n, :, 1] / day.rules.lot_shares)]
         state += [mids[n] - mids[0], (times[n] - opening) / SECOND, (closing - times[n]) / SECOND]
         state.append(slow_tempo(times[: n + 1]))
         state += lately(times[: n + 1], mids[: n + 1], traded[: n + 1])
@@ -225,18 +227,22 @@ def test_states_of_a_market_equal_those_of_the_slow_twin() -> None:
 
 
 def test_states_made_order_by_order_as_in_a_rollout_are_those_of_the_whole_day() -> None:
-    stream = order_stream(mixed())
+    day, stream = mixed(), order_stream(mixed())
+    stream_rows = rows_of(day, slow_replay(day.rules, day.book, day.orders, LEVELS, day.end_ns))
     rules, memory, state = SSE_A_SHARE, new_memory(2), np.empty((1, WIDTH), np.float32)
     opening, closing = map(float, session_ns(rules))
     signed = np.where(stream.side == BID, 1, -1) * stream.traded_shares / rules.lot_shares
     mids, row = best_quotes(stream.books).sum(axis=1), np.array([1])
     begin = float(stream.clock_ns[0] - stream.interval_ns[0])
     memory[1, BEGIN] = begin
+    found = replay_trajectory(day, levels=LEVELS)
+    assert found.totals is not None
+    totals = found.totals[[*(i for i, _ in stream_rows), stream_rows[-1][0] + 1]]
     events = [(begin, 0.0, 0.0), *((float(t), float(s), 1.0) for t, s in zip(stream.clock_ns, signed, strict=True))]
     for n, event in enumerate(events):
         remember_rows(memory, row, *(np.array([x]) for x in event), mids[n : n + 1].astype(float))
         book = (stream.books.price_ticks[n : n + 1], stream.books.size_shares[n : n + 1])
-        describe_rows(memory, row, *book, float(rules.lot_shares), opening, closing, state)
+        describe_rows(memory, row, *book, totals[n : n + 1], float(rules.lot_shares), opening, closing, state)
         assert (state[0] == stream.states[n]).all()
         assert n == len(stream) or tempo_rows(memory, row) == stream.tempo_ns[n]
     assert (memory[1] == stream.memory).all()
@@ -244,25 +250,25 @@ def test_states_made_order_by_order_as_in_a_rollout_are_those_of_the_whole_day()
 
 
 def test_tempo_is_the_mean_of_all_intervals_while_they_are_few_and_then_of_those_of_minutes() -> None:
-    times = SECOND * np.cumsum([*[2] * 10, *[1] * 1200, *[3] * 400])
+    times = SECOND * np.cumsum([*[2] * 10, *[1] * 2900, *[3] * 1400])
     sent = orders(clock("09:30") + times, kind=BID, price_ticks=998, size_shares=100)
     tempo = order_stream(trajectory(sent)).tempo_ns / SECOND
     assert tempo[0] == 1  # nothing is known
     assert tempo[1:10] == pytest.approx(2, rel=0.06)
-    assert tempo[1210] == pytest.approx(1, rel=0.01)
-    half = round(180 * math.log(2) / 3)  # so many orders later half of the weight lies on the new ones
-    assert tempo[1210 + half] == pytest.approx(1 / (1 / 2 / 1 + 1 / 2 / 3), rel=0.02)
+    assert tempo[2910] == pytest.approx(1, rel=0.01)
+    half = round(900 * math.log(2) / 3)  # so many orders later half of the weight lies on the new ones
+    assert tempo[2910 + half] == pytest.approx(1 / (1 / 2 / 1 + 1 / 2 / 3), rel=0.02)
     assert tempo[-1] == pytest.approx(3, rel=0.02)
 
 
 def test_the_tempo_of_a_busy_burst_hardly_depends_on_how_many_orders_it_has() -> None:
     """One that followed a number of orders would be carried away by its own orders."""
-    quiet = SECOND * np.arange(1, 1801)
+    quiet = SECOND * np.arange(1, 7001)
     burst = quiet[-1] + np.arange(1, 65) * SECOND // 1000  # as many orders as usually come in a minute
     sent = orders(clock("09:30") + np.concatenate([quiet, burst]), kind=BID, price_ticks=998, size_shares=100)
     tempo = order_stream(trajectory(sent)).tempo_ns / SECOND
-    assert tempo[1800] == pytest.approx(1, rel=0.01)
-    assert tempo[-1] == pytest.approx(180 / (180 + 63), rel=0.01)
+    assert tempo[7000] == pytest.approx(1, rel=0.01)
+    assert tempo[-1] == pytest.approx(900 / (900 + 63), rel=0.01)
 
 
 def test_orders_of_others_are_no_part_of_the_tempo_and_time_that_passes_is() -> None:
@@ -386,3 +392,17 @@ def test_rules_without_continuous_trading_are_an_error() -> None:
     rules = replace(CONTINUOUS, name="CALLS", phases=(phase,))
     with pytest.raises(ValueError, match="rules CALLS have no continuous trading"):
         order_stream(trajectory(orders(kind=[]), rules=rules))
+
+
+@pytest.mark.parametrize("n", [0, 1, 40, 10_000])
+def test_the_last_orders_of_a_stream_keep_their_states(n: int) -> None:
+    stream = order_stream(mixed())
+    last, first = stream.last(n), max(len(stream) - n, 0)
+    assert len(last) == min(n, len(stream))
+    assert last.instrument == stream.instrument
+    for name in ("clock_ns", "interval_ns", "tempo_ns", "kind", "price_ticks", "size_shares", "ioc", "quotes_ticks"):
+        assert (getattr(last, name) == getattr(stream, name)[first:]).all()
+    assert (last.states == stream.states[first:]).all()
+    assert (last.books.size_shares == stream.books.size_shares[first:]).all()
+    assert len(last.states) == len(last.books.price_ticks) == len(last) + 1
+    assert last.memory is stream.memory

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from markets import two_days
-from marsbench.learning.order_stream import OrderStream, order_stream
+from marsbench.learning.activity import Activity
+from marsbench.learning.order_stream import STATE, OrderStream, order_stream
 from marsbench.learning.vocabulary import (
     CROSSES,
     SIZES,
@@ -294,6 +295,40 @@ def test_the_range_of_tempos_leaves_out_one_order_in_a_thousand_of_each_group() 
     assert outside == pytest.approx(count / 1000, abs=2)
     assert (low - 5, count + 5 - 1 - high) == pytest.approx((count / 2000, count / 2000), abs=1)
     assert vocabulary.tempo_range_ns.tolist() == [[2 * low, 2 * high], [low, high]]
+
+
+def test_the_busiest_times_are_those_of_each_groups_streams_and_shorter_sessions_are_filled_up() -> None:
+    first = streams()[0]
+    states = first.states.copy()
+    states[:, STATE.index("seconds_to_close")] += 3600  # its session is two half hours longer
+    vocabulary = Vocabulary.fit([first, replace(first, instrument="ANOTHER", states=2 * states)])
+    activity = Activity()
+    activity.add("ZI-A", first)
+    assert vocabulary.busiest["ZI-A"] == activity.busiest()["ZI-A"]
+    own, longest = (len(vocabulary.busiest[name]) for name in ("ZI-A", "ANOTHER"))
+    assert longest > own
+    rates = vocabulary.busiest_rates
+    assert rates.shape == (2, longest, 5)
+    assert rates[1, :own].tolist() == [list(row) for row in vocabulary.busiest["ZI-A"]]
+    assert (rates[1, own:] == rates[1, own - 1]).all()
+
+
+@pytest.mark.parametrize("prices", ["touch", "mid"])
+def test_how_round_the_prices_of_each_slot_of_new_orders_are_is_counted(prices: str) -> None:
+    stream = streams()[0]
+    vocabulary = Vocabulary.fit([stream], prices=prices)
+    bins = vocabulary.bins["ZI-A"]
+    new = stream.kind != CANCEL
+    slots, ticks = vocabulary.tokens(stream)[new, 1], stream.price_ticks[new]
+    if prices == "mid":  # whose bins are those of all types
+        slots, ticks = (
+            bins.new_price.encode(2 * stream.price_ticks - stream.quotes_ticks.sum(axis=1)),
+            stream.price_ticks,
+        )
+    wanted = np.zeros((len(bins.new_price), 5), int)
+    for slot, price in zip(slots, ticks, strict=True):
+        wanted[slot, next(k for k, step in enumerate((100, 50, 10, 5, 1)) if price % step == 0)] += 1
+    assert [list(counts) for counts in bins.roundness] == wanted.tolist()
 
 
 def test_a_vocabulary_comes_back_from_its_file(tmp_path: Path) -> None:

@@ -331,6 +331,10 @@ class SlowBook:
 
     # What can be seen -----------------------------------------------------------------------
 
+    def totals(self) -> list[list[int]]:
+        """Number of price levels and resting shares of each side."""
+        return [[len(s.prices), sum(map(s.size, s.prices))] for s in (self.sides[ASK], self.sides[BID])]
+
     def snapshot(self, levels: int) -> tuple[list[list[int]], list[list[int]]]:
         """Prices and sizes, each ``[ask levels, bid levels]``, best first and padded."""
         prices, sizes = [], []
@@ -367,6 +371,7 @@ class SlowSnapshots:
 
     price_ticks: NDArray[np.int32]  # [k, 2, L]
     size_shares: NDArray[np.int64]  # [k, 2, L]
+    totals: NDArray[np.int64]  # [k, 2, 2], levels and shares of each side
     index: NDArray[np.int64]  # [k]
 
 
@@ -398,11 +403,11 @@ def play(
     ``snapshots_at`` takes only the snapshots with these numbers (default: every one).
     """
     results: list[tuple[int, ...]] = []
-    seen: list[tuple[int, list[list[int]], list[list[int]]]] = []
+    seen: list[tuple[int, list[list[int]], list[list[int]], list[list[int]]]] = []
 
     def look(index: int) -> None:
         if levels and (snapshots_at is None or index in snapshots_at):
-            seen.append((index, *book.snapshot(levels)))
+            seen.append((index, *book.snapshot(levels), book.totals()))
 
     for index, message in enumerate(messages):
         book.advance(message[0], index)
@@ -417,9 +422,10 @@ def play(
     if levels:
         shape = (len(seen), 2, levels)
         snapshots = SlowSnapshots(
-            price_ticks=np.array([prices for _, prices, _ in seen], np.int32).reshape(shape),
-            size_shares=np.array([sizes for _, _, sizes in seen], np.int64).reshape(shape),
-            index=np.array([index for index, _, _ in seen], np.int64),
+            price_ticks=np.array([prices for _, prices, _, _ in seen], np.int32).reshape(shape),
+            size_shares=np.array([sizes for _, _, sizes, _ in seen], np.int64).reshape(shape),
+            totals=np.array([totals for *_, totals in seen], np.int64).reshape(len(seen), 2, 2),
+            index=np.array([index for index, *_ in seen], np.int64),
         )
     return SlowReplay(
         reason=columns[:, 0].astype(np.uint8),
@@ -469,9 +475,12 @@ def difference(slow: SlowReplay, fast: object) -> str | None:
     if len(snapshots.price_ticks) != len(slow.reason) + 1:
         return f"snapshots: fast has {len(snapshots.price_ticks)}, not one more than the messages"
     at = slow.snapshots.index
-    return _first_row("snapshot prices", slow.snapshots.price_ticks, snapshots.price_ticks[at], at) or _first_row(
-        "snapshot sizes", slow.snapshots.size_shares, snapshots.size_shares[at], at
+    pictures = (
+        ("snapshot prices", slow.snapshots.price_ticks, snapshots.price_ticks[at]),
+        ("snapshot sizes", slow.snapshots.size_shares, snapshots.size_shares[at]),
+        ("totals", slow.snapshots.totals, fast.totals[at]),  # type: ignore[attr-defined]
     )
+    return next((found for name, a, b in pictures if (found := _first_row(name, a, b, at))), None)
 
 
 def _first_row(name: str, slow: NDArray, fast: NDArray, index: NDArray | None = None) -> str | None:
