@@ -2,7 +2,8 @@
 
 Reads the stored trajectories of ``marsbench run -t realism`` and prints, for each instrument and stretch of minutes,
 the median over rollouts (and quartiles) of orders against replay's, the ratio of the median standard deviations of
-one-minute returns; and for all minutes the busiest one, and how far the mid moves within one.
+one-minute returns; and for all
+minutes the busiest one, how many orders a rollout has, and how far the mid moves within a minute.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def main() -> None:
         orders = [np.array([bars.n_orders.ravel() for bars in side], float) for side in zip(*pairs, strict=True)]
         moves = [np.array([bars.mid_returns(1).ravel() for bars in side]) for side in zip(*pairs, strict=True)]
         print(f"{name}: {len(pairs)} rollouts; busiest minute {orders[0].max():.0f}, replay's {orders[1].max():.0f}")
+        many = [np.quantile(x.sum(axis=1), (0.5, 0.9, 1)) for x in orders]
+        words = (f"{own:,.0f} (replay {real:,.0f})" for own, real in zip(*many, strict=True))
+        print("  orders of a rollout, median, 90th percentile, most: " + ", ".join(words))
         far = [1e4 * np.nanquantile(np.abs(m), (0.5, 0.99, 1)) for m in moves]
         words = (f"{own:.1f} (replay {real:.1f})" for own, real in zip(*far, strict=True))
         print("  one-minute moves in bps, median, 99th percentile, largest: " + ", ".join(words))

@@ -50,8 +50,9 @@ def _device(who: str, asked: str) -> str:
 
 
 def _rows_together(total: int) -> int:
-    """Of an order model: few rollouts still come in chunks for several processes."""
-    return min(max(total // 4, 16), ROWS_TOGETHER)
+    """Of an order model: few rollouts still come in chunks for two processes. Their last rows take longest, and more
+    chunks would mean more of them."""
+    return min(max(total // 2, 16), ROWS_TOGETHER)
 
 
 class LmmOrder(Trained, SessionGenerator):
