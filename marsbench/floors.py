@@ -55,7 +55,7 @@ def _ceiling_values(course: Course, result: Result) -> dict[str, Any]:
         for label, outcome in result.outcomes.items()
         if label in asking
         for s in outcome.scores
-        if s.value is not None and s.floor is not None
+        if s.value is not None and (s.floor is not None or s.direction == "none")
     }
 
 

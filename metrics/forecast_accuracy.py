@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.evidence import Ceiling, Metric
+from marsbench.evidence import Ceiling, Landing, Metric
 from marsbench.forecasts import Forecasts, Target
 from marsbench.scores import Direction, Outcome, Score
 from marsbench.stats.classes import MISSING, accuracy, kappa, vote_shares
@@ -74,6 +74,22 @@ class ForecastAccuracy(Metric):
     evidence = Forecasts
     ceiling_from_oracle = True
     summary = "accuracy, F1, kappa, log-loss and calibration of three-class forecasts"
+    landings = (
+        *(  # a frozen price, and what happened on another day, foretell nothing, and are sure of it
+            Landing(control, score, low, high, task="forecasting")
+            for control, kappa in (("control-constant", 0.01), ("control-copy", 0.35))
+            for score, low, high in (
+                ("trend.kappa.1m", -kappa, kappa),
+                ("volatility.kappa.1m", -kappa, kappa),
+                ("trend.expected_accuracy.1m", 0.99, 1.0),
+                ("trend.log_loss.1m", 1.3, 5.0),
+            )
+        ),
+        Landing("control-shuffled", "volatility.kappa.1m", -0.2, 0.4, task="forecasting"),
+        Landing("reference", "trend.kappa.1m", 0.2, 0.8, task="forecasting"),
+        Landing("reference", "volatility.kappa.1m", 0.2, 0.8, task="forecasting"),
+        Landing("reference", "trend.log_loss.1m", 0.5, 0.95, task="forecasting"),
+    )
 
     def evaluate(self, evidence: Forecasts, rng: np.random.Generator) -> Outcome:
         scores: list[Score] = []

@@ -48,7 +48,7 @@ class Forecasting(Task):
     rollouts: int = 32
     starts_per_day: int = 6
     """Of every test day; on a single day starts follow each other without overlap."""
-    most_starts: int | None = 1200
+    most_starts: int | None = 150
     """So many starts are taken, spread evenly; None takes all."""
     training_days: int = 20
     """So many of an instrument's latest training days freeze the classes."""

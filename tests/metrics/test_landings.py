@@ -14,8 +14,13 @@ from marsbench.tasks.realism import Realism
 from reference import small_data_set
 
 GENERATORS = ("control-constant", "control-copy", "control-shuffled", "reference")
-METRICS = [*(name for name, _ in Realism().metrics), "lob-bench"]
-TASKS = {"realism": "realism,rollouts=2", "sessions": "sessions", "lob-bench": "lob-bench"}
+METRICS = [*(name for name, _ in Realism().metrics), "lob-bench", "forecast-accuracy"]
+TASKS = {
+    "realism": "realism,rollouts=2",
+    "sessions": "sessions",
+    "lob-bench": "lob-bench",
+    "forecasting": "forecasting,rollouts=16",
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def results_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, 
     folder: Path = tmp_path_factory.mktemp("landings")
     found = {}
     two = small_data_set(folder / "two", ("REF-A", "REF-D"), 4)
-    markets = {"realism": two, "sessions": two, "lob-bench": small_data_set(folder / "one", ("REF-A",), 4)}
+    markets = dict.fromkeys(TASKS, two) | {"lob-bench": small_data_set(folder / "one", ("REF-A",), 4)}
     for task, written in TASKS.items():
         data = [str(markets[task])]
         report = runner.run(list(GENERATORS), tasks=[written], datasets=data, results=folder / "r", track=False)
@@ -62,7 +67,7 @@ def test_they_land_there_in_the_committed_results_too(generator: str, name: str)
     landings = [a for a in registry.lookup("metrics", name).landings if a.generator == generator]
     assert landings
     for landing in landings:
-        folder = COMMITTED / "lob-bench" if landing.task == "lob-bench" else COMMITTED
+        folder = COMMITTED / landing.task if landing.task in ("lob-bench", "forecasting") else COMMITTED
         path = results.result_path(folder, dataset="reference", task=landing.task, generator=generator, seed=0)
         assert landing.problem(results.read(path).scores[landing.score]) is None
 
@@ -102,6 +107,16 @@ def test_forecasts_are_measured_against_the_oracle_on_another_seed(scored: dict[
     assert oracle.ceiling > (oracle.floor or 0)
     assert scored["reference"].floors["ceilings"]["generator"].startswith("reference version")
     assert scored["reference"].floors["ceilings"]["hash"]
+
+
+def test_the_ceiling_of_a_forecast_is_what_the_oracle_expects_of_itself(
+    results_of: dict[str, dict[str, Result]],
+) -> None:
+    oracle, shuffled = (results_of["forecasting"][label].scores for label in ("reference", "control-shuffled"))
+    ceiling = oracle["trend.accuracy.1m"].ceiling
+    assert ceiling == shuffled["trend.accuracy.1m"].ceiling
+    assert ceiling == pytest.approx(oracle["trend.expected_accuracy.1m"].value, abs=0.1)
+    assert oracle["trend.expected_accuracy.1m"].normalised is None
 
 
 def test_a_landing_says_what_is_wrong() -> None:
