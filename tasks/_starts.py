@@ -54,6 +54,18 @@ def clocks(dataset: Dataset, period: Period, *, minutes: int, per_day: int) -> l
     return chosen
 
 
+def starts_of(dataset: Dataset, *, minutes: int, per_day: int, most: int | None) -> list[Start]:
+    """Starts of the test periods at ``clocks``, in time order within each period; ``most`` of them, spread evenly."""
+    places = [
+        (period, clock)
+        for period in dataset.split("test")
+        for clock in clocks(dataset, period, minutes=minutes, per_day=per_day)
+    ]
+    if most is not None and len(places) > most:
+        places = spread(places, most)
+    return [start_at(dataset, period, clock, minutes) for period, clock in places]
+
+
 def start_at(dataset: Dataset, period: Period, clock_ns: int, minutes: int) -> Start:
     """The start of so many minutes at a clock minute. Its cluster is the instrument-day, on a single day the block."""
     replay = _replay(dataset, dataset.rules(period), period.instrument, period.date, clock_ns, minutes)

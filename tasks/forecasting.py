@@ -17,7 +17,7 @@ from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import Generator, Kind, Start
 from marsbench.stats.classes import classify, tercile_edges
 
-from ._starts import all_clocks, clocks, paired, spread, start_at
+from ._starts import all_clocks, paired, starts_of
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
@@ -82,14 +82,7 @@ class Forecasting(Task):
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of the test periods, in time order within each period."""
-        places = [
-            (period, clock)
-            for period in dataset.split("test")
-            for clock in clocks(dataset, period, minutes=self.minutes, per_day=self.starts_per_day)
-        ]
-        if self.most_starts is not None and len(places) > self.most_starts:
-            places = spread(places, self.most_starts)
-        return [start_at(dataset, period, clock, self.minutes) for period, clock in places]
+        return starts_of(dataset, minutes=self.minutes, per_day=self.starts_per_day, most=self.most_starts)
 
     def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> Forecasts:
         """Simulate from every start and class what came out of it, and what really came.

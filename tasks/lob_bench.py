@@ -16,7 +16,7 @@ from marsbench.market.books import BookSeries
 from marsbench.market.rules import MINUTE, clock_text
 from marsbench.simulation.contracts import Generator, Kind, Start
 
-from ._starts import clocks, paired, spread, start_at
+from ._starts import paired, starts_of
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
@@ -70,14 +70,7 @@ class LobBenchTask(Task):
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of the test periods, in time order within each period."""
-        places = [
-            (period, clock)
-            for period in dataset.split("test")
-            for clock in clocks(dataset, period, minutes=self.minutes, per_day=self.starts_per_day)
-        ]
-        if self.most_starts is not None and len(places) > self.most_starts:
-            places = spread(places, self.most_starts)
-        return [start_at(dataset, period, clock, self.minutes) for period, clock in places]
+        return starts_of(dataset, minutes=self.minutes, per_day=self.starts_per_day, most=self.most_starts)
 
     def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> LobSequences:
         """Simulate from every start, and write both sides in LOBSTER's rows.

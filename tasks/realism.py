@@ -11,7 +11,7 @@ from marsbench.market.rules import MINUTE
 from marsbench.quantities import TABLE_7, resolve
 from marsbench.simulation.contracts import Generator, Kind, Start
 
-from ._starts import clocks, paired, spread, start_at
+from ._starts import paired, starts_of
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
@@ -66,14 +66,8 @@ class Realism(Task):
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of the test periods, in time order within each period."""
-        places = [
-            (period, clock)
-            for period in dataset.split("test")
-            for clock in clocks(dataset, period, minutes=self.minutes, per_day=self.starts_per_day)
-        ]
-        if self.most_starts is not None and len(places) > self.most_starts and not dataset.single_day:
-            places = spread(places, self.most_starts)
-        return [start_at(dataset, period, clock, self.minutes) for period, clock in places]
+        most = None if dataset.single_day else self.most_starts
+        return starts_of(dataset, minutes=self.minutes, per_day=self.starts_per_day, most=most)
 
     def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> TrajectoryPairs:
         """Simulate from every start and pair with replay."""
