@@ -17,7 +17,7 @@ import numpy as np
 
 from marsbench.market.bars import MinuteBars, minute_bars
 from marsbench.market.books import BookSeries, Market, book_bars
-from marsbench.market.replay import replay_trajectory
+from marsbench.market.replay import Replay, replay_trajectory
 from marsbench.market.trajectory import Trajectory
 from marsbench.scores import Outcome, Score
 from marsbench.simulation.contracts import Generator, Kind, Start
@@ -121,18 +121,18 @@ class TrajectoryPairs(Evidence):
 
     @cached_property
     def _replayed(self) -> list[tuple[MinuteBars, Health | None]]:
-        return [_measured(s, t) for s, t in zip(self.starts, self.replay, strict=True)]
+        return [measured(s, t) for s, t in zip(self.starts, self.replay, strict=True)]
 
     @cached_property
     def _simulated(self) -> list[list[tuple[MinuteBars, Health | None]]]:
-        return [[_measured(s, t) for t in row] for s, row in zip(self.starts, self.simulated, strict=True)]
+        return [[measured(s, t) for t in row] for s, row in zip(self.starts, self.simulated, strict=True)]
 
 
-def _measured(start: Start, market: Market) -> tuple[MinuteBars, Health | None]:
-    """Bars and health of one market, from one replay."""
+def measured(start: Start, market: Market, done: Replay | None = None) -> tuple[MinuteBars, Health | None]:
+    """Bars and health of one market, from one replay: ``done``, with a level, where it is there already."""
     if isinstance(market, BookSeries):
         return book_bars(market), None
-    done = replay_trajectory(market, levels=1)
+    done = done or replay_trajectory(market, levels=1)
     return minute_bars(market, last_trade_ticks=start.book.last_trade_ticks, done=done), health(market, done)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -89,12 +90,19 @@ class Mids:
         """The mid at times ``[m]``, the last known one where the book is one-sided; NaN before there is any."""
         return self._carried[self.known(at_ns)]
 
-    @property
+    @cached_property
     def _carried(self) -> Floats:
         """``[n + 1]``: the last known mid before the path and after each change."""
         mid = np.concatenate([[self.first], self.mid])
         seen = np.maximum.accumulate(np.where(np.isnan(mid), 0, np.arange(len(mid))))
         return np.asarray(mid[seen])
+
+    @cached_property
+    def _sums(self) -> tuple[Floats, Ints]:
+        """Sum and number of the known mids after the first 0, 1, ... changes, ``[n + 1]``."""
+        there = np.isfinite(self.mid)
+        total = np.concatenate([[0.0], np.cumsum(np.where(there, self.mid, 0.0))])
+        return total, np.concatenate([[0], np.cumsum(there)])
 
 
 @dataclass(frozen=True)
@@ -167,9 +175,7 @@ class Label:
 
 def _event_mean(mids: Mids, low: Ints, high: Ints, at: Ints) -> Floats:
     """Mean of the mids after changes ``low`` to ``high - 1``; the mid at ``at`` where there are none."""
-    there = np.isfinite(mids.mid)
-    total = np.concatenate([[0.0], np.cumsum(np.where(there, mids.mid, 0.0))])
-    count = np.concatenate([[0], np.cumsum(there)])
+    total, count = mids._sums
     n = count[high] - count[low]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(n > 0, (total[high] - total[low]) / n, mids.at(at))

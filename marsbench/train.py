@@ -21,7 +21,14 @@ from marsbench import progress, registry, system
 from marsbench.data.catalogue import Dataset, open_dataset
 from marsbench.experiment import DiskFull, make
 from marsbench.files import exclusive
-from marsbench.fitting import check_no_overlap, find_trained, period_text, training_key, training_periods
+from marsbench.fitting import (
+    check_no_overlap,
+    find_trained,
+    period_text,
+    training_command,
+    training_key,
+    training_periods,
+)
 from marsbench.simulation.contracts import Artifact, Generator, Trained, Work
 from marsbench.suite import DEFAULT_DATASET, Entrant
 
@@ -82,7 +89,7 @@ class _Job:
             scratch=self.scratch,
             cache=self.results / "cache" / "shared",
             key=self.key,
-            command=self.command,
+            command=f"{training_command(self.generator, self.dataset)} --seed {self.seed}",
             say=self.say,
             on_point=on_point,
             artifact_of=self.artifact_of,

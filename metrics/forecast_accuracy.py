@@ -99,7 +99,8 @@ class ForecastAccuracy(Metric):
             own = [_score(statistic, case, target, evidence) for statistic in STATISTICS]
             scores += own
             tables.add(target, case, own, evidence)
-        return Outcome(tuple(scores), {"forecast_about": _about(evidence), **tables.done()}, _notes(evidence))
+        found = [gap for gap in tables.summary["detectable"] if gap is not None]
+        return Outcome(tuple(scores), {"forecast_about": _about(evidence), **tables.done()}, _notes(evidence, found))
 
     @classmethod
     def known_answers(cls) -> Sequence[KnownAnswer]:
@@ -480,14 +481,12 @@ def _about(evidence: Forecasts) -> Table:
     return {"name": list(facts), "value": list(facts.values())}
 
 
-def _notes(evidence: Forecasts) -> tuple[str, ...]:
+def _notes(evidence: Forecasts, gaps: Sequence[float]) -> tuple[str, ...]:
     clusters = len(np.unique(evidence.clusters))
-    gaps = [_detectable(Case.of(evidence, t)) for t in range(len(evidence.targets))]
-    found = [g for g in gaps if g is not None]
     words = [f"{len(evidence.starts):,} starts in {clusters} clusters, {_how(evidence)}"]
-    if found:
+    if gaps:
         words.append(
-            f"gaps to the commonest class of {min(found):.3f} to {max(found):.3f} would be found in 80% of cases"
+            f"gaps to the commonest class of {min(gaps):.3f} to {max(gaps):.3f} would be found in 80% of cases"
         )
     if evidence.single_day:
         words.append("one day: blocks depend on each other, and conclusions hold within it")

@@ -68,7 +68,7 @@ def starts_of(dataset: Dataset, *, minutes: int, per_day: int, most: int | None)
 
 def start_at(dataset: Dataset, period: Period, clock_ns: int, minutes: int) -> Start:
     """The start of so many minutes at a clock minute. Its cluster is the instrument-day, on a single day the block."""
-    replay = _replay(dataset, dataset.rules(period), period.instrument, period.date, clock_ns, minutes)
+    replay = replay_after(dataset, dataset.rules(period), period.instrument, period.date, clock_ns, minutes)
     day = f"{period.instrument} {period.date}"
     return Start(
         instrument=period.instrument,
@@ -81,7 +81,7 @@ def start_at(dataset: Dataset, period: Period, clock_ns: int, minutes: int) -> S
     )
 
 
-def _replay(
+def replay_after(
     dataset: Dataset, rules: MatchingRules, instrument: str, date: str, clock_ns: int, minutes: int
 ) -> Trajectory:
     """What really happened in the so many minutes of trading after a clock time."""
@@ -96,7 +96,7 @@ def paired(
     starts = tuple(context.starts)
     return TrajectoryPairs(
         starts=starts,
-        replay=tuple(_replay(dataset, s.rules, s.instrument, s.date, s.clock_ns, minutes) for s in starts),
+        replay=tuple(replay_after(dataset, s.rules, s.instrument, s.date, s.clock_ns, minutes) for s in starts),
         simulated=tuple(tuple(row) for row in simulated),
         minutes=minutes,
         floors=context.floors,

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.evidence import Task, TaskContext
+from marsbench.evidence import Task, TaskContext, measured
 from marsbench.forecasts import KINDS, Forecasts, Target
 from marsbench.labels import LABELS, Label, Mids, realised_volatility, shares
+from marsbench.market.bars import MinuteBars
+from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory
+from marsbench.scores import Score
 from marsbench.simulation.contracts import Generator, Kind, Start
 from marsbench.stats.classes import classify, tercile_edges
+from marsbench.validity import Health, Side, order_scores
 
-from ._starts import all_clocks, paired, starts_of
+from ._starts import all_clocks, replay_after, starts_of
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
@@ -27,6 +31,8 @@ Ints = NDArray[np.int64]
 Edges = dict[str, Floats]
 """Instrument -> ``[T, 2]``."""
 
+_Read = tuple[str, MinuteBars, Health | None]
+"""Instrument, bars and health of one market."""
 _TRAINING: dict[tuple[Any, ...], tuple[Edges, Floats]] = {}
 """What was learned from the training periods of a data set, for the next generator."""
 
@@ -94,10 +100,8 @@ class Forecasting(Task):
         """
         edges, training_shares = self._training(dataset)
         simulated = context.simulate(generator, context.starts, self.rollouts, self.minutes * MINUTE)
-        both = paired(dataset, context, simulated, self.minutes)
         own = np.stack([edges[s.instrument] for s in context.starts])  # [S, T, 2]
-        begin = [np.array([s.rules.trading_ns(s.clock_ns)]) for s in context.starts]
-        votes = np.stack([self._rolled(row, at) for row, at in zip(simulated, begin, strict=True)])
+        votes, validity = self._rolled(dataset, context.starts, simulated)
         came, before = self._really(dataset, context.starts)
         return Forecasts(
             starts=tuple(context.starts),
@@ -108,12 +112,31 @@ class Forecasting(Task):
             votes=classify(votes, own[:, None]),
             single_day=dataset.single_day,
             ceilings=context.ceilings,
-            simulations=both.validity(),
+            simulations=validity,
         )
 
-    def _rolled(self, row: Sequence[Trajectory], at: Ints) -> Floats:
-        """``[R, T]`` of the rollouts of a start."""
-        return np.concatenate([self._numbers(Mids.of(t), at) for t in row])
+    def _rolled(
+        self, dataset: Dataset, starts: Sequence[Start], simulated: Sequence[Sequence[Trajectory]]
+    ) -> tuple[Floats, tuple[Score, ...]]:
+        """``[S, R, T]`` of the rollouts, and their validity, from one replay of each."""
+        numbers: list[Floats] = []
+        sides: tuple[list[_Read], list[_Read]] = ([], [])
+        for start, row in zip(starts, simulated, strict=True):
+            at = np.array([start.rules.trading_ns(start.clock_ns)])
+            for rollout in row:
+                done = replay_trajectory(rollout, levels=1)
+                numbers.append(self._numbers(Mids.of(rollout, done=done), at)[0])
+                sides[1].append((start.instrument, *measured(start, rollout, done)))
+            window = replay_after(dataset, start.rules, start.instrument, start.date, start.clock_ns, self.minutes)
+            sides[0].append((start.instrument, *measured(start, window)))
+        replay, rollouts = (
+            Side(
+                MinuteBars.stack([bars for _, bars, _ in side]), [h for *_, h in side if h], [name for name, *_ in side]
+            )
+            for side in sides
+        )
+        clusters = len({start.cluster for start in starts})
+        return np.reshape(numbers, (len(starts), self.rollouts, -1)), order_scores(replay, rollouts, clusters)
 
     def _numbers(self, mids: Mids, at: Ints) -> Floats:
         """``[m, T]``: what the targets are about, after times of trading ``[m]``."""

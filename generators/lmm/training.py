@@ -100,18 +100,20 @@ def _write(
     write_token_files(folder / "train", train, identity=identity)
     vocabulary = replace(tokeniser.vocabulary, busiest=activity.busiest())  # rare, so that all days are looked at
     replace(tokeniser, vocabulary=vocabulary).save(folder)
-    last = _contents(dataset, tokeniser, held or periods, 0.0 if held else share, 1.0, Activity())
+    last = _contents(dataset, tokeniser, held or periods, 0.0 if held else share, 1.0)
     write_token_files(folder / "validation", last, identity=f"{identity} validation")
 
 
 def _contents(
-    dataset: Dataset, tokeniser: Tokeniser, periods: Sequence[Period], first: float, last: float, activity: Activity
-) -> Iterator[Content]:
-    """The orders of each period between two shares of it."""
+    dataset: Dataset, tokeniser: Tokeniser, periods: Sequence[Period], first: float, last: float,
+    activity: Activity | None = None,
+) -> Iterator[Content]:  # fmt: skip
+    """The orders of each period between two shares of it; ``activity`` is shown the whole of each."""
     with bar(total=len(periods), desc="tokens", unit="day") as progress:
         for period in periods:
             stream = order_stream(dataset.trajectory(period))
-            activity.add(tokeniser.vocabulary.groups[stream.instrument], stream)
+            if activity is not None:
+                activity.add(tokeniser.vocabulary.groups[stream.instrument], stream)
             name, group, tokens, features = tokeniser.content(period_text(period), stream)
             a, b = int(first * len(stream)), int(last * len(stream))
             yield name, group, tokens[a:b], features[a : b + 1]

@@ -303,7 +303,7 @@ class Work:
     key: str
     """What is trained, for ``Artifact.write``."""
     command: str
-    """The command under way, for the model card."""
+    """The command that repeats the training, for the model card: without folders of this machine."""
     say: Callable[[str], None]
     on_point: Callable[[int, Mapping[str, float]], None]
     """To be called with a step and the values of the curves there."""

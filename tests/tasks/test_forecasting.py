@@ -9,7 +9,7 @@ import pytest
 
 from markets import known_generator, two_days
 from marsbench.data.dataset import Dataset, Period, write_dataset
-from marsbench.evidence import TaskContext
+from marsbench.evidence import TaskContext, TrajectoryPairs
 from marsbench.forecasts import Forecasts, Target
 from marsbench.labels import LABELS, Mids, realised_volatility
 from marsbench.market.rules import MINUTE, clock
@@ -85,6 +85,13 @@ def test_classes_are_those_of_the_definitions_with_edges_of_training(
             assert evidence.votes[s, :, t].tolist() == votes
     assert (evidence.observed != MISSING).all()
     assert evidence.training_shares == pytest.approx(np.full((4, 3), 1 / 3), abs=0.06)
+
+
+def test_validity_is_that_of_the_same_rollouts_beside_replay(days: Dataset, found: tuple[Forecasts, list[Any]]) -> None:
+    evidence, rolled = found
+    windows = [days.window(s.instrument, s.date, s.clock_ns, s.clock_ns + 2 * MINUTE) for s in evidence.starts]
+    pairs = TrajectoryPairs(evidence.starts, tuple(windows), tuple(map(tuple, rolled)), 2)
+    assert evidence.validity() == pairs.validity()
 
 
 def test_what_comes_after_a_start_is_not_known_to_the_generator(found: tuple[Forecasts, list[Any]]) -> None:
