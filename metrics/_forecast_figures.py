@@ -31,20 +31,20 @@ def draw(tables: Tables) -> dict[str, Figure]:
 def _by_horizon(tables: Tables) -> Figure:
     fig, axes = figure(1, 2, width=4.8, height=3.7)
     for ax, (statistic, title) in zip(axes, _TITLES.items(), strict=True):
-        for kind, (label, colour, marker) in _KINDS.items():
+        for (kind, (label, colour, marker)), aside in zip(_KINDS.items(), (-0.03, 0.03), strict=True):
             part = rows(tables["forecast_summary"], kind=kind, statistic=statistic)
             x, value = column(part, "minutes"), column(part, "value")
             if not len(x):
                 continue
             error = np.abs(np.stack([value - column(part, "ci_low"), column(part, "ci_high") - value]))
-            ax.errorbar(x, value, yerr=error, color=colour, marker=marker, capsize=3, label=label)
+            ax.errorbar(x + aside, value, yerr=error, color=colour, marker=marker, capsize=3, label=label)
             for name, line in (("floor", ":"), ("ceiling", "--")):
                 mark = column(part, name)
                 if np.isfinite(mark).any():
                     ax.plot(x, mark, line, color=colour, alpha=0.7, label=f"{label}, {name}")
         ax.set(title=title, xlabel="minutes ahead")
         _whole_numbers(ax)
-    axes[0].legend()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     _foot(fig, tables, "95% interval by cluster")
     return fig
 
