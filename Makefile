@@ -1,4 +1,4 @@
-# make leaderboard: set up and run the default evaluation.   make test: set up and run every check.
+# make leaderboard: set up and run the quick evaluation.   make test: set up and run every check.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ SOURCES := marsbench generators metrics tasks tests
 .PHONY: help leaderboard test bench soak clean
 
 help:
-	@echo "make leaderboard  set up and run the default evaluation"
+	@echo "make leaderboard  set up and run the quick evaluation"
 	@echo "make test         set up and run linters, type checker and tests"
 	@echo "make bench        set up and measure speed and memory"
 	@echo "make soak         10 million random messages against the slow twin of the order book"
@@ -29,7 +29,7 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.ready
 
 leaderboard: $(VENV)/.ready
-	$(BIN)/marsbench run --jobs $(JOBS) --results $(RESULTS)
+	$(BIN)/marsbench run --suite quick --jobs $(JOBS) --results $(RESULTS)
 
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -92,7 +92,9 @@ def _what(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-t", "--tasks", "--task", nargs="+", action="extend", metavar="TASK", help="tasks")
     sub.add_argument("-d", "--datasets", "--dataset", nargs="+", action="extend", metavar="DATASET", help="data sets")
     sub.add_argument("--seeds", nargs="+", action="extend", type=int, metavar="N", help="seeds (default: 0)")
-    sub.add_argument("--suite", metavar="FILE", help="TOML file with generators, tasks, datasets, seeds, limit")
+    sub.add_argument(
+        "--suite", metavar="FILE", help="TOML file with generators, tasks, datasets, seeds, limit; or quick"
+    )
     sub.add_argument("--limit", type=int, metavar="N", help="use only the first N starts; kept apart from full results")
     sub.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
     _results(sub)

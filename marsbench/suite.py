@@ -15,6 +15,7 @@ from marsbench.simulation.contracts import Generator, Kind
 
 DEFAULT_DATASET = "reference"
 DEFAULT_TASK = "realism"
+SUITES = Path(__file__).parent / "suites"
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,13 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
+def shipped() -> dict[str, Path]:
+    """Suites that come with the package, by name."""
+    return {path.stem: path for path in sorted(SUITES.glob("*.toml"))}
+
+
 def read(path: str | Path) -> Suite:
-    """Read a suite from TOML (fields: name, generators, tasks, datasets, seeds, limit).
+    """Read a suite from TOML (fields: name, generators, tasks, datasets, seeds, limit), or one of ``shipped`` by name.
 
     A generator is a string ``[LABEL=]SPEC`` or a table with ``spec``, ``label`` and ``parameters``.
 
@@ -112,9 +118,9 @@ def read(path: str | Path) -> Suite:
     ValueError
         If it is not TOML, or a field is unknown or of the wrong type.
     """
-    path = Path(path)
+    path = shipped().get(str(path), Path(path))
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such suite file")
+        raise FileNotFoundError(f"{path}: no such suite file, and no suite of that name ({', '.join(shipped())})")
     try:
         values = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:

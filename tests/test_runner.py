@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from marsbench import fitting, results, rollouts, runner, suite
+from marsbench import fitting, registry, results, rollouts, runner, suite
 from marsbench.data.dataset import Period
 from marsbench.experiment import DiskFull
 from marsbench.fitting import LeakError, check_no_overlap
@@ -357,6 +358,18 @@ def test_an_interrupt_says_what_is_saved_and_exits_with_130(market: Path, tmp_pa
     assert process.returncode == 130
     assert "interrupted: 0 results of this run and 0 earlier ones are saved under results" in stderr
     assert "Traceback" not in stderr
+
+
+def test_the_quick_suite_is_found_by_name_and_takes_every_start_with_fewer_rollouts() -> None:
+    plan, whole = suite.read("quick"), suite.Suite()
+    quick: Any
+    default: Any
+    quick, default = (registry.task(p.tasks[0]) for p in (plan, whole))
+    assert plan.name == "quick"
+    assert replace(quick, rollouts=default.rollouts) == default
+    assert quick.rollouts < default.rollouts
+    with pytest.raises(FileNotFoundError, match=r"slow: no such suite file, and no suite of that name \(quick\)"):
+        suite.read("slow")
 
 
 def test_a_suite_file_is_read_and_flags_override_it(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ FRESH = "none"
 """``init``: weights start at random."""
 DEFAULT_SIZE = "2m"
 """The one that takes part in runs that name no generators."""
+SMALL_TRAINING, SMALL_BATCH, LARGE_BATCH = 20_000_000, 16, 64
+"""Orders to learn from, and sequences in a step up to so many and beyond."""
 PUBLIC = "microsoft/mars-order-model"
 """The authors' weights on the Hugging Face hub."""
 
@@ -72,6 +74,8 @@ class LmmOrder(Trained, SessionGenerator):
         It learns from so many days of each instrument, the latest; none: from all.
     context
         Orders that it looks back on, in training and in rollouts.
+    batch
+        Sequences in a step of training; none: 16, or 64 where it learns from more than 20 million orders.
     init
         Name of a data set whose trained model of the same kind it starts from (``reference``), or ``none``.
     temperature, top_p
@@ -83,7 +87,7 @@ class LmmOrder(Trained, SessionGenerator):
         Where rollouts are computed: ``cpu``, ``cuda`` or ``auto``, which takes a GPU where there is one.
     """
 
-    version = 3
+    version = 4
     training_version = 2
     reacts = True
     by_default = False
@@ -96,10 +100,10 @@ class LmmOrder(Trained, SessionGenerator):
         layout: str = "touch",
         head: str = "factorised",
         book: bool = True,
-        tokens: int = 12_000_000,
+        tokens: int = 132_000_000,
         days: int | None = None,
         context: int = 256,
-        batch: int = 16,
+        batch: int | None = None,
         learning_rate: float = 2e-3,
         dropout: float = 0.0,
         init: str = FRESH,
@@ -112,6 +116,8 @@ class LmmOrder(Trained, SessionGenerator):
         for name, value, choices in chosen:
             if value not in choices:
                 raise ValueError(f"{self.name}: {name} {value!r}: choose one of {', '.join(choices)}")
+        if batch is None:
+            batch = SMALL_BATCH if tokens <= SMALL_TRAINING else LARGE_BATCH
         for name, number in (("tokens", tokens), ("context", context), ("batch", batch), ("days", days or 1)):
             if number < 1:
                 raise ValueError(f"{self.name}: {name} must be at least 1, got {number}")

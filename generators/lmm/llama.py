@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import few_rows
 from .compiling import Compiled
 from .recipe import Shape
 
@@ -223,16 +224,25 @@ class Llama(nn.Module):
     def step(self, x: Tensor, ring: Ring, rows: NDArray[np.int64]) -> Tensor:
         """Hidden states ``[k, width]`` of one more order for each of some rows of a ring."""
         order, positions = ring.turn(rows)
-        cos, sin = (c[:, None] for c in rotation(positions, self.shape.head_width, self.shape.theta))
-        keys, values = ([held[: len(rows)] for held in both] for both in (ring.keys, ring.values))
-        advance = _compiled if self.compile_steps and ring.hidden is None else _advance_all
-        norm = self.norm.weight.detach()
-        found = advance(x[order], cos, sin, ring.slot, keys, values, ring.hidden, self._for_steps(), norm, self.shape)
+        if few_rows.takes(x):
+            found = few_rows.step(self, x[order], ring, positions)
+        else:
+            found = self._step(x[order], ring, positions)
         out = torch.empty_like(found)
         out[order] = found
         return out
 
-    def _for_steps(self) -> list[StepWeights]:
+    def _step(self, x: Tensor, ring: Ring, positions: Tensor) -> Tensor:
+        """The rows at the front of the ring, in torch."""
+        cos, sin = (c[:, None] for c in rotation(positions, self.shape.head_width, self.shape.theta))
+        keys, values = ([held[: len(x)] for held in both] for both in (ring.keys, ring.values))
+        advance = _compiled if self.compile_steps and ring.hidden is None else _advance_all
+        norm = self.norm.weight.detach()
+        found: Tensor = advance(x, cos, sin, ring.slot, keys, values, ring.hidden, self.for_steps(), norm, self.shape)
+        return found
+
+    def for_steps(self) -> list[StepWeights]:
+        """The weights of each layer as steps take them."""
         layers = self.stack
         if not self._weights or not all(layer.as_in(w) for layer, w in zip(layers, self._weights, strict=True)):
             self._weights = [layer.for_steps() for layer in layers]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 
 from marsbench.files import digest
 from marsbench.fitting import period_text
 from marsbench.learning import training
-from marsbench.learning.activity import Activity
+from marsbench.learning.activity import Activity, Seen
 from marsbench.learning.baselines import baseline_losses
 from marsbench.learning.checkpoints import Card, load_config, load_model, save_model
 from marsbench.learning.order_stream import order_stream
@@ -36,6 +37,8 @@ FITTED_ON = 8
 HELD_OUT = 0.1
 """Share of the orders of each training period, its last, that is held out where a data set has no validation days."""
 VALIDATION_WINDOWS = 128
+PARALLEL_FROM = 8
+"""So many periods are turned into tokens by all cores."""
 REPORTED_ON = 2
 """So many of the periods per instrument go into the report of what binning loses."""
 
@@ -109,15 +112,18 @@ def _contents(
     activity: Activity | None = None,
 ) -> Iterator[Content]:  # fmt: skip
     """The orders of each period between two shares of it; ``activity`` is shown the whole of each."""
-    with bar(total=len(periods), desc="tokens", unit="day") as progress:
-        for period in periods:
-            stream = order_stream(dataset.trajectory(period))
-            if activity is not None:
-                activity.add(tokeniser.vocabulary.groups[stream.instrument], stream)
-            name, group, tokens, features = tokeniser.content(period_text(period), stream)
-            a, b = int(first * len(stream)), int(last * len(stream))
-            yield name, group, tokens[a:b], features[a : b + 1]
-            progress.update()
+    jobs = -1 if len(periods) >= PARALLEL_FROM else 1
+    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_content)(dataset, tokeniser, p) for p in periods)
+    for (name, group, tokens, features), seen in bar(work, total=len(periods), desc="tokens", unit="day"):
+        if activity is not None:
+            activity.add(tokeniser.vocabulary.names[group], seen)
+        a, b = int(first * len(tokens)), int(last * len(tokens))
+        yield name, group, tokens[a:b], features[a : b + 1]
+
+
+def _content(dataset: Dataset, tokeniser: Tokeniser, period: Period) -> tuple[Content, Seen]:
+    stream = order_stream(dataset.trajectory(period))
+    return tokeniser.content(period_text(period), stream), Seen.of(stream)
 
 
 def train(

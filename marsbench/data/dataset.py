@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -34,6 +36,8 @@ HEAD = "dataset.json"
 SPLITS = ("train", "validation", "test")
 _KEPT_DAYS = 6
 _KEPT_PARTS = 256
+_WRITERS = 2
+"""Threads that write days."""
 
 
 @dataclass(frozen=True)
@@ -262,21 +266,9 @@ def write_dataset(
     folder = Path(folder)
     entries: dict[tuple[str, str], dict[str, Any]] = {}
     spans: dict[tuple[str, str], tuple[int, int]] = {}
-    for day in days:
-        key = (day.instrument, day.date)
-        if key in entries:
-            raise ValueError(f"data set {name!r}: {day.instrument} {day.date} comes twice")
-        file = f"{file_safe(day.instrument)}_{day.date}.parquet"
-        trajectories.save(day, folder / file)
-        spans[key] = (day.start_ns, day.end_ns)
-        entries[key] = {
-            "instrument": day.instrument,
-            "date": day.date,
-            "file": file,
-            "orders": len(day.orders),
-            "fills": len(day.fills),
-            "content_hash": day.content_hash(),
-        }
+    for entry, span in _written(folder, _each_once(days, name)):
+        key = (entry["instrument"], entry["date"])
+        entries[key], spans[key] = entry, span
     check_periods(periods, spans)
     kept = {}
     for file, array in (beside() if beside else {}).items():
@@ -295,6 +287,41 @@ def write_dataset(
     }
     write_atomic(folder / HEAD, json.dumps(head, indent=1) + "\n")
     return Dataset(folder)
+
+
+def _each_once(days: Iterable[Trajectory], name: str) -> Iterator[Trajectory]:
+    seen = set()
+    for day in days:
+        if (day.instrument, day.date) in seen:
+            raise ValueError(f"data set {name!r}: {day.instrument} {day.date} comes twice")
+        seen.add((day.instrument, day.date))
+        yield day
+
+
+def _written(folder: Path, days: Iterable[Trajectory]) -> Iterator[tuple[dict[str, Any], tuple[int, int]]]:
+    """Write days while the next ones are made; gives what ``dataset.json`` says of each, and its span."""
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="marsbench-days") as pool:
+        waiting: deque[Future[tuple[dict[str, Any], tuple[int, int]]]] = deque()
+        for day in days:
+            waiting.append(pool.submit(_write_day, folder, day))
+            if len(waiting) > 2 * _WRITERS:  # so many days are in memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _write_day(folder: Path, day: Trajectory) -> tuple[dict[str, Any], tuple[int, int]]:
+    file = f"{file_safe(day.instrument)}_{day.date}.parquet"
+    trajectories.save(day, folder / file)
+    entry = {
+        "instrument": day.instrument,
+        "date": day.date,
+        "file": file,
+        "orders": len(day.orders),
+        "fills": len(day.fills),
+        "content_hash": day.content_hash(),
+    }
+    return entry, (day.start_ns, day.end_ns)
 
 
 def check_periods(periods: Sequence[Period], spans: dict[tuple[str, str], tuple[int, int]]) -> None:

@@ -7,6 +7,8 @@ that training never saw takes the busiest of all.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,30 +26,47 @@ Stretches = tuple[tuple[float, ...], ...]
 """``[H][len(SCALES_S)]``, one entry for each half hour of trading."""
 
 
-class Activity:
-    """Collects the rates of training streams by group."""
+@dataclass(frozen=True)
+class Seen:
+    """What ``Activity`` takes of a stream."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, list[tuple[Floats, NDArray[np.float32]]]] = {}
-        self._lengths: dict[str, int] = {}
+    seconds: Floats
+    """Of trading since the open, ``[n]``, every ``EVERY_S``."""
+    rates: NDArray[np.float32]
+    """``[n, len(SCALES_S)]``."""
+    stretches: int
+    """Half hours of the whole session."""
 
-    def add(self, group: str, stream: OrderStream) -> None:
+    @classmethod
+    def of(cls, stream: OrderStream) -> Seen:
         """Look at a stream."""
         since = stream.states[:, _SINCE].astype(np.float64)
         moments = np.arange(since[0], since[-1] + EVERY_S, EVERY_S)
         at = np.searchsorted(since, moments, side="right") - 1
-        self._seen.setdefault(group, []).append((moments, stream.states[at][:, _RATES]))
         whole = float(since[0] + stream.states[0, _LEFT])
-        self._lengths[group] = max(self._lengths.get(group, 1), int(np.ceil(whole / STRETCH_S)))
+        return cls(moments, stream.states[at][:, _RATES], int(np.ceil(whole / STRETCH_S)))
+
+
+class Activity:
+    """Collects the rates of training streams by group."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[Seen]] = {}
+
+    def add(self, group: str, seen: Seen) -> None:
+        """One more stream."""
+        self._seen.setdefault(group, []).append(seen)
 
     def busiest(self) -> dict[str, Stretches]:
         """Group -> rates at its busiest."""
         return {group: self._of(group) for group in sorted(self._seen)}
 
     def _of(self, group: str) -> Stretches:
-        moments, rates = (np.concatenate(part) for part in zip(*self._seen[group], strict=True))
-        stretch = np.clip(moments // STRETCH_S, 0, self._lengths[group] - 1).astype(np.int64)
-        found = np.full((self._lengths[group], len(SCALES_S)), -np.inf)
+        own = self._seen[group]
+        moments, rates = np.concatenate([s.seconds for s in own]), np.concatenate([s.rates for s in own])
+        length = max(1, *(s.stretches for s in own))
+        stretch = np.clip(moments // STRETCH_S, 0, length - 1).astype(np.int64)
+        found = np.full((length, len(SCALES_S)), -np.inf)
         for number in np.unique(stretch):
             found[number] = np.quantile(rates[stretch == number], SHARE, axis=0)
         found = np.where(np.isfinite(found), found, found.max(axis=0))

@@ -51,6 +51,8 @@ def accelerator_for(plan: TrainingPlan) -> Accelerator:
     """
     if plan.precision == "fp16" and not torch.accelerator.is_available():
         raise ValueError("precision 'fp16' needs an accelerator; on the CPU write 'no', or 'bf16' where it is fast")
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32: several times faster there, and as good for training
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision=plan.precision, cpu=not torch.accelerator.is_available())
     if accelerator.distributed_type not in _PLAIN:

@@ -35,7 +35,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from marsbench.files import write_atomic
-from marsbench.learning.activity import Activity, Stretches
+from marsbench.learning.activity import Activity, Seen, Stretches
 from marsbench.learning.bins import Bins
 from marsbench.learning.order_stream import OrderStream
 from marsbench.learning.round_prices import STEPS, classes
@@ -241,7 +241,7 @@ class Vocabulary:
             group = members.setdefault(stream.instrument, (groups or {}).get(stream.instrument, stream.instrument))
             own = samples.setdefault(group, {name: [] for name in _PARTS})
             tempos.setdefault(group, []).append(stream.tempo_ns)
-            activity.add(group, stream)
+            activity.add(group, Seen.of(stream))
             new = slice(None) if prices == "mid" else stream.kind != Kind.CANCEL
             ticks.setdefault(group, []).append(stream.price_ticks[new])
             for name, values in _sample(stream, prices, intervals).items():

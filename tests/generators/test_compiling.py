@@ -14,7 +14,7 @@ from tiny_sessions import KINDS, Rollouts, generator, start
 from torch import Tensor
 
 from marsbench import registry
-from marsbench.generators.lmm import llama
+from marsbench.generators.lmm import few_rows, llama
 from marsbench.generators.lmm.compiling import Compiled
 from marsbench.generators.lmm.llama import Llama, Ring, joined
 from marsbench.generators.lmm.recipe import Shape
@@ -70,8 +70,10 @@ def test_weights_that_only_happen_to_share_a_storage_are_joined_anew() -> None:
     assert torch.equal(joined(*parts), torch.cat([storage[8:], storage[:4]]))
 
 
+@pytest.mark.parametrize("most", [0, ROWS], ids=["by torch", "few rows"])
 @pytest.mark.parametrize("change", ["new storage", "loaded", "trained", "copied"])
-def test_steps_use_the_weights_as_they_are_now(change: str) -> None:
+def test_steps_use_the_weights_as_they_are_now(monkeypatch: pytest.MonkeyPatch, change: str, most: int) -> None:
+    monkeypatch.setattr(few_rows, "MOST", most)
     decoder, other = Llama(SHAPE), Llama(SHAPE)
     x = torch.randn(ROWS, WINDOW + 6, SHAPE.width)
     names = list(decoder.state_dict())
@@ -118,6 +120,7 @@ def test_compiled_steps_equal_plain_ones_with_any_number_of_rows_and_compile_onc
     import torch._dynamo
 
     torch._dynamo.reset()
+    monkeypatch.setattr(few_rows, "MOST", 0)
     compiled = Compiled(llama._advance_all, rows=6)
     monkeypatch.setattr(llama, "_compiled", compiled)
     decoder, x = Llama(SHAPE).requires_grad_(False), torch.randn(ROWS, WINDOW + 6, SHAPE.width)

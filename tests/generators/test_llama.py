@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaModel
 
+from marsbench.generators.lmm import few_rows
 from marsbench.generators.lmm.llama import Llama, Ring
 from marsbench.generators.lmm.recipe import Shape
 
@@ -23,6 +24,12 @@ ROWS, LENGTH = 3, 12
 def one_thread() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, params=["by torch", "few rows"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of a step."""
+    monkeypatch.setattr(few_rows, "MOST", 0 if request.param == "by torch" else 100)
 
 
 def library(shape: Shape) -> LlamaModel:
@@ -151,6 +158,19 @@ def test_copies_of_a_row_go_their_own_ways_from_what_it_has_seen() -> None:
     close(stepped(decoder, whole, wide, 6), decoder(whole)[:, 6:])
     again = torch.cat([past, future[:2]], dim=1)  # the original is untouched
     close(stepped(decoder, again, ring, 6), decoder(again)[:, 6:])
+
+
+@pytest.mark.parametrize(("rows", "few"), [(1, True), (few_rows.MOST, True), (few_rows.MOST + 1, False)])
+def test_only_few_rows_of_single_precision_go_without_torch(
+    monkeypatch: pytest.MonkeyPatch, rows: int, few: bool
+) -> None:
+    monkeypatch.undo()
+    decoder, x = Llama(GROUPED), inputs(rows, 1)[:, 0]
+    assert few_rows.takes(x) == few
+    assert not few_rows.takes(x.double())
+    ring = Ring(GROUPED, rows, 5, like=x)
+    with torch.no_grad():
+        close(decoder.step(x, ring, np.arange(rows)), decoder(x[:, None])[:, 0])
 
 
 def test_joined_rings_go_on_with_the_rows_of_all() -> None:

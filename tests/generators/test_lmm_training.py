@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -127,6 +127,15 @@ def test_a_generator_without_weights_says_how_to_get_them() -> None:
     fresh: Any = registry.generator("lmm-order-5m")
     with pytest.raises(ValueError, match=r"lmm-order-5m has no weights yet; train it \(marsbench train lmm-order-5m\)"):
         fresh.open([], 1, key=0)
+
+
+def test_a_step_takes_more_sequences_where_there_is_more_to_learn_from() -> None:
+    generator: Any = partial(registry.generator, "lmm-order-2m")
+    sizes = [generator(tokens=n).training_parameters()["batch"] for n in (10**6, 10**8)]
+    assert sizes == [16, 64]
+    assert generator(batch=3).training_parameters()["batch"] == 3
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        generator(batch=0)
 
 
 @pytest.mark.parametrize("option", [{"temperature": 0.7}, {"top_p": 0.9}])
