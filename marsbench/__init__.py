@@ -28,6 +28,7 @@ _WHERE = {
     "replay": "marsbench.market.replay",
     "simulate": "marsbench.simulation.rollout",
     # contracts of plug-ins
+    "ForecastGenerator": "marsbench.simulation.contracts",
     "SessionGenerator": "marsbench.simulation.contracts",
     "TrajectoryGenerator": "marsbench.simulation.contracts",
     "Session": "marsbench.simulation.contracts",

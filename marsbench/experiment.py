@@ -24,7 +24,15 @@ from marsbench.fitting import NotTrained, facts, fitted, identity, period_text, 
 from marsbench.results import Result, Status
 from marsbench.rollouts import Mode, Rollouts, Source
 from marsbench.scores import NOT_APPLICABLE, Outcome
-from marsbench.simulation.contracts import ORACLE, Generator, Kind, SessionGenerator, Start, Trained
+from marsbench.simulation.contracts import (
+    ORACLE,
+    ForecastGenerator,
+    Generator,
+    Kind,
+    SessionGenerator,
+    Start,
+    Trained,
+)
 from marsbench.suite import Entrant
 
 if TYPE_CHECKING:
@@ -233,7 +241,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
     )
     bench.refreshed.add(key)
     made.artifact, made.training = facts(artifact), training_curves(artifact)
-    if artifact is not None and isinstance(generator, (SessionGenerator, Trained)):
+    if artifact is not None and isinstance(generator, (SessionGenerator, ForecastGenerator, Trained)):
         generator.load(artifact)
     made.cost["fit_s"] = time.perf_counter() - begin
     rollouts = Rollouts(

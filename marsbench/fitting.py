@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from marsbench.files import digest, set_aside
 from marsbench.market.rules import clock, clock_text
 from marsbench.registry import Spec
-from marsbench.simulation.contracts import Artifact, Budget, Generator, SessionGenerator, Trained
+from marsbench.simulation.contracts import Artifact, Budget, ForecastGenerator, Generator, SessionGenerator, Trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,18 @@ def training_periods(generator: Generator, dataset: Dataset) -> list[Period]:
         dates = sorted({p.date for p in periods if p.instrument == instrument})
         latest[instrument] = set(dates[-generator.training_days :])
     return [p for p in periods if p.date in latest[p.instrument]]
+
+
+def spread_periods(periods: Iterable[Period], count: int) -> list[Period]:
+    """So many periods of each instrument, evenly over time; all where there are fewer."""
+    by_name: dict[str, list[Period]] = {}
+    for period in sorted(periods, key=lambda p: (p.instrument, p.date, p.start_ns)):
+        by_name.setdefault(period.instrument, []).append(period)
+    chosen = []
+    for own in by_name.values():
+        places = [round(i * (len(own) - 1) / max(count - 1, 1)) for i in range(min(count, len(own)))]
+        chosen += [own[i] for i in (places if count < len(own) else range(len(own)))]
+    return chosen
 
 
 def artifact_key(generator: Generator, dataset: Dataset, seed: int) -> str:
@@ -210,7 +222,7 @@ def fitted(
     """
     if isinstance(generator, Trained):
         return _trained(generator, dataset, seed, cache, say)
-    if not generator.fits or not isinstance(generator, SessionGenerator):
+    if not generator.fits or not isinstance(generator, (SessionGenerator, ForecastGenerator)):
         return None
     test = dataset.split("test")
     periods = training_periods(generator, dataset)
@@ -239,7 +251,7 @@ def _stored(folder: Path, say: Callable[[str], None]) -> Artifact | None:
         return None
 
 
-def _fit(generator: SessionGenerator, data: Sequence[Any], seed: int, folder: Path) -> Artifact:
+def _fit(generator: SessionGenerator | ForecastGenerator, data: Sequence[Any], seed: int, folder: Path) -> Artifact:
     """Fit into a temporary folder, then move it to its place in one step."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

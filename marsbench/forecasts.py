@@ -10,26 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Ceiling, Evidence
+from marsbench.questions import Target
 from marsbench.scores import Score
 from marsbench.simulation.contracts import Start
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-KINDS = ("trend", "volatility")
-
-
-@dataclass(frozen=True)
-class Target:
-    """One number about the minutes after a start, of which the class is foretold."""
-
-    kind: str
-    """``trend``, the move of the mid price, or ``volatility``, realised."""
-    minutes: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.kind}.{self.minutes}m"
 
 
 @dataclass(frozen=True)
@@ -48,6 +34,8 @@ class Forecasts(Evidence):
     """``[S, R, T]`` class of each rollout, of a simulation."""
     stated: Floats | None = None
     """``[S, T, 3]`` probabilities, of a forecaster; NaN where it states none."""
+    seconds_per_start: float | None = None
+    """CPU time of a forecaster; of rollouts the result's cost says it."""
     single_day: bool = False
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
     simulations: tuple[Score, ...] = ()

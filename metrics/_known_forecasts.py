@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.forecasts import Forecasts, Target
+from marsbench.forecasts import Forecasts
 from marsbench.known_answers import COVERED, MISSED, Claim, KnownAnswer
 from marsbench.market.rules import CONTINUOUS
 from marsbench.market.trajectory import BookState, Trajectory
+from marsbench.questions import Target
 from marsbench.simulation.contracts import Start
 
 Floats = NDArray[np.float64]

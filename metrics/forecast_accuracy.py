@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Ceiling, Landing, Metric
-from marsbench.forecasts import Forecasts, Target
+from marsbench.forecasts import Forecasts
+from marsbench.questions import Target
 from marsbench.scores import Direction, Outcome, Score
 from marsbench.stats.classes import MISSING, accuracy, kappa, vote_shares
 from marsbench.stats.intervals import Interval, deletion_weights, jackknife_interval, share_interval

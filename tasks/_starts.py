@@ -11,6 +11,7 @@ from marsbench.market.bars import MinuteBars
 from marsbench.market.books import Market
 from marsbench.market.rules import MINUTE, MatchingRules, clock_text
 from marsbench.market.trajectory import Trajectory
+from marsbench.questions import clocks_within
 from marsbench.simulation.contracts import Start
 
 if TYPE_CHECKING:
@@ -30,14 +31,7 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
 
 def all_clocks(dataset: Dataset, period: Period, *, minutes: int) -> list[int]:
     """Clock minutes of a period from which so many minutes fit into trading without a break in them."""
-    horizon = minutes * MINUTE
-    first = -(-period.start_ns // MINUTE) * MINUTE
-    phases = dataset.rules(period).continuous
-    return [
-        clock
-        for clock in range(first, period.end_ns - horizon + 1, MINUTE)
-        if any(p.start_ns <= clock and clock + horizon <= p.end_ns for p in phases)
-    ]
+    return [int(t) for t in clocks_within(dataset.rules(period), period.start_ns, period.end_ns, minutes)]
 
 
 def clocks(dataset: Dataset, period: Period, *, minutes: int, per_day: int) -> list[int]:

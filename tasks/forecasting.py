@@ -1,67 +1,66 @@
-"""``forecasting``: which way the price goes, and how much it moves, foretold by rolling the market forward."""
+"""``forecasting``: which way the price goes, and how much it moves, foretold by rollouts or by a forecaster."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Task, TaskContext, measured
-from marsbench.forecasts import KINDS, Forecasts, Target
-from marsbench.labels import LABELS, Label, Mids, realised_volatility, shares
+from marsbench.forecasts import Forecasts
+from marsbench.labels import Mids
 from marsbench.market.bars import MinuteBars
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory
+from marsbench.questions import TRAINING_DAYS, Question, Target, latest_days, numbers, targets_up_to, timed_labels
 from marsbench.scores import Score
-from marsbench.simulation.contracts import Generator, Kind, Start
-from marsbench.stats.classes import classify, tercile_edges
+from marsbench.simulation.contracts import ForecastGenerator, Generator, Kind, Start
+from marsbench.stats.classes import classify
 from marsbench.validity import Health, Side, order_scores
 
-from ._starts import all_clocks, replay_after, starts_of
+from ._starts import replay_after, starts_of
 
 if TYPE_CHECKING:
-    from marsbench.data.catalogue import Dataset, Period
+    from marsbench.data.catalogue import Dataset
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Edges = dict[str, Floats]
-"""Instrument -> ``[T, 2]``."""
-
 _Read = tuple[str, MinuteBars, Health | None]
 """Instrument, bars and health of one market."""
-_TRAINING: dict[tuple[Any, ...], tuple[Edges, Floats]] = {}
-"""What was learned from the training periods of a data set, for the next generator."""
+_ASKED: dict[tuple[Any, ...], Question] = {}
+"""What was frozen on the training periods of a data set, for the next generator."""
 
 
 @dataclass(frozen=True)
 class Forecasting(Task):
     """Foretell the class of the trend and of the realised volatility over the minutes after each start.
 
-    All horizons and both kinds of target come from the same rollouts. Classes are terciles of each instrument's
-    training periods, frozen; shares of the test period are reported, and are not thirds. Moves begin at every clock
-    minute of the latest training days. A generator knows the orders up to the start and has learned from training
-    periods only.
+    All horizons and both kinds of target come from the same rollouts; a forecaster states the probabilities of each
+    class itself, for the targets that it knows. Classes are terciles of each instrument's training periods, frozen;
+    shares of the test period are reported, and are not thirds. Moves begin at every clock minute of the latest training
+    days. A generator knows the orders up to the start and has learned from training periods only.
     """
 
     minutes: int = 3
     """Horizons are 1, 2, ... up to so many minutes."""
     label: str = "mars"
-    """How a trend is measured, a key of ``marsbench.labels.LABELS`` that counts in minutes."""
+    """How a trend is measured, one of ``marsbench.labels.LABELS`` that counts in minutes."""
     rollouts: int = 32
     starts_per_day: int = 6
     """Of every test day; on a single day starts follow each other without overlap."""
     most_starts: int | None = 150
     """So many starts are taken, spread evenly; None takes all."""
-    training_days: int = 20
+    training_days: int = TRAINING_DAYS
     """So many of an instrument's latest training days freeze the classes."""
 
     name = "forecasting"
-    version = 1
-    kinds = frozenset({Kind.SESSION})
+    version = 2
+    kinds = frozenset({Kind.SESSION, Kind.FORECAST})
     evidence = Forecasts
     conditions = ("starting sequence (x_0, ..., x_m)", "matching rules MTCH_R")
     summary = "trend and volatility classes of the next minutes, foretold by rollouts from each start"
@@ -73,9 +72,8 @@ class Forecasting(Task):
                 raise ValueError(f"forecasting: {name} must be at least 1, got {getattr(self, name)}")
         if self.most_starts is not None and self.most_starts < 1:
             raise ValueError(f"forecasting: most_starts must be at least 1, or none for all; got {self.most_starts}")
-        timed = [name for name, label in LABELS.items() if label.unit == "minutes"]
-        if self.label not in timed:
-            raise ValueError(f"forecasting: label={self.label!r}; choose one of {', '.join(timed)}")
+        if self.label not in timed_labels():
+            raise ValueError(f"forecasting: label={self.label!r}; choose one of {', '.join(timed_labels())}")
 
     @property
     def metrics(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -84,36 +82,40 @@ class Forecasting(Task):
     @property
     def targets(self) -> tuple[Target, ...]:
         """Both kinds over each horizon."""
-        return tuple(Target(kind, k) for kind in KINDS for k in range(1, self.minutes + 1))
+        return targets_up_to(self.minutes)
 
     def starts(self, dataset: Dataset) -> list[Start]:
         """Starts of the test periods, in time order within each period."""
         return starts_of(dataset, minutes=self.minutes, per_day=self.starts_per_day, most=self.most_starts)
 
     def run(self, generator: Generator, dataset: Dataset, context: TaskContext) -> Forecasts:
-        """Simulate from every start and class what came out of it, and what really came.
+        """Simulate from every start, or ask a forecaster, and class what was foretold, and what really came.
 
         Raises
         ------
         ValueError
-            If an instrument has no training period to take classes from.
+            If an instrument has no training period to take classes from, or a forecaster gives no probabilities.
         """
-        edges, training_shares = self._training(dataset)
-        simulated = context.simulate(generator, context.starts, self.rollouts, self.minutes * MINUTE)
-        own = np.stack([edges[s.instrument] for s in context.starts])  # [S, T, 2]
-        votes, validity = self._rolled(dataset, context.starts, simulated)
+        question = self._question(dataset)
+        own = np.stack([question.edges[s.instrument] for s in context.starts])  # [S, T, 2]
         came, before = self._really(dataset, context.starts)
-        return Forecasts(
+        known = Forecasts(
             starts=tuple(context.starts),
             targets=self.targets,
             observed=classify(came, own),
-            training_shares=training_shares,
+            training_shares=question.training_shares,
             before=classify(before, own),
-            votes=classify(votes, own[:, None]),
+            stated=np.full((*came.shape, 3), np.nan),
             single_day=dataset.single_day,
             ceilings=context.ceilings,
-            simulations=validity,
         )
+        if isinstance(generator, ForecastGenerator):
+            began = time.process_time()
+            stated = _checked(generator.forecast(context.starts, question), known)
+            return replace(known, stated=stated, seconds_per_start=(time.process_time() - began) / len(own))
+        simulated = context.simulate(generator, context.starts, self.rollouts, self.minutes * MINUTE)
+        votes, validity = self._rolled(dataset, context.starts, simulated)
+        return replace(known, stated=None, votes=classify(votes, own[:, None]), simulations=validity)
 
     def _rolled(
         self, dataset: Dataset, starts: Sequence[Start], simulated: Sequence[Sequence[Trajectory]]
@@ -139,13 +141,7 @@ class Forecasting(Task):
         return np.reshape(numbers, (len(starts), self.rollouts, -1)), order_scores(replay, rollouts, clusters)
 
     def _numbers(self, mids: Mids, at: Ints) -> Floats:
-        """``[m, T]``: what the targets are about, after times of trading ``[m]``."""
-        label: Label = LABELS[self.label]
-        found = [
-            label.moves(mids, at, t.minutes) if t.kind == "trend" else realised_volatility(mids, at, t.minutes)
-            for t in self.targets
-        ]
-        return np.stack(found, axis=-1)
+        return numbers(self.label, self.targets, mids, at)
 
     def _really(self, dataset: Dataset, starts: Sequence[Start]) -> tuple[Floats, Floats]:
         """What came after each start, and what had come in as many minutes before it, each ``[S, T]``."""
@@ -165,43 +161,31 @@ class Forecasting(Task):
                 before[own, j] = self._numbers(mids, at - target.minutes * MINUTE)[:, j]
         return came, before
 
-    def _training(self, dataset: Dataset) -> tuple[Edges, Floats]:
-        """Edges of each instrument, and the class shares ``[T, 3]`` that they give in training."""
+    def _question(self, dataset: Dataset) -> Question:
+        """The targets, with classes of the training periods."""
         key = (dataset.content_hash, self.label, self.minutes, self.training_days)
-        if key not in _TRAINING:
-            found: dict[str, list[Floats]] = {}
-            for period in self._latest(dataset):
-                at = np.array(all_clocks(dataset, period, minutes=self.minutes), np.int64)
-                if len(at):
-                    mids = Mids.of(dataset.trajectory(period))
-                    times = np.asarray(dataset.rules(period).trading_ns(at), np.int64)
-                    found.setdefault(period.instrument, []).append(self._numbers(mids, times))
-            without = {p.instrument for p in dataset.split("test")} - set(found)
-            if without or not found:
+        if key not in _ASKED:
+            latest = latest_days(dataset.split("train"), self.training_days)
+            found = Question.freeze(self.label, self.targets, (dataset.trajectory(p) for p in latest))
+            frozen = {name for name, edges in found.edges.items() if np.isfinite(edges).all()}
+            if without := {p.instrument for p in dataset.split("test")} - frozen:
                 raise ValueError(
                     f"forecasting: {dataset.name} has no training minutes of {sorted(without)} to take classes from"
                 )
-            numbers = {name: np.concatenate(rows) for name, rows in found.items()}
-            edges = {name: self._edges(rows) for name, rows in numbers.items()}
-            classes = np.concatenate([classify(rows, edges[name]) for name, rows in numbers.items()])
-            _TRAINING[key] = edges, np.stack([shares(column) for column in classes.T])
-        return _TRAINING[key]
+            _ASKED[key] = found
+        return _ASKED[key]
 
-    def _edges(self, numbers: Floats) -> Floats:
-        """``[T, 2]`` of numbers ``[n, T]``."""
-        label = LABELS[self.label]
-        return np.stack(
-            [
-                label.edges(column) if target.kind == "trend" else tercile_edges(column)
-                for target, column in zip(self.targets, numbers.T, strict=True)
-            ]
+
+def _checked(stated: Floats, asked: Forecasts) -> Floats:
+    """Probabilities ``[S, T, 3]``, each all NaN or a distribution."""
+    shape = (*asked.observed.shape, 3)
+    if np.shape(stated) != shape:
+        raise ValueError(f"a forecaster gives probabilities {shape} (starts, targets, classes), got {np.shape(stated)}")
+    there = ~np.isnan(stated).all(axis=2)
+    wrong = there & ~((stated >= 0).all(axis=2) & (np.abs(stated.sum(axis=2) - 1) < 1e-6))
+    if wrong.any():
+        s, t = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"start {asked.starts[s].name}, {asked.targets[t].key}: {stated[s, t].tolist()} are no probabilities"
         )
-
-    def _latest(self, dataset: Dataset) -> list[Period]:
-        """The training periods of the latest days of each instrument."""
-        periods = dataset.split("train")
-        dates: dict[str, set[str]] = {}
-        for period in periods:
-            dates.setdefault(period.instrument, set()).add(period.date)
-        latest = {name: sorted(own)[-self.training_days :] for name, own in dates.items()}
-        return [p for p in periods if p.date in latest[p.instrument]]
+    return np.asarray(stated, np.float64)

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from joblib import Parallel, delayed
 
 from marsbench.files import digest
-from marsbench.fitting import period_text
+from marsbench.fitting import period_text, spread_periods
 from marsbench.learning import training
 from marsbench.learning.activity import Activity, Seen
 from marsbench.learning.baselines import baseline_losses
@@ -52,16 +51,6 @@ class Prepared:
     validation: TokenFiles
 
 
-def _spread(periods: Sequence[Period], count: int) -> list[Period]:
-    """So many periods of each instrument, evenly over time."""
-    chosen = []
-    for name in sorted({p.instrument for p in periods}):
-        own = sorted((p for p in periods if p.instrument == name), key=lambda p: (p.date, p.start_ns))
-        places = np.unique(np.linspace(0, len(own) - 1, min(count, len(own))).round().astype(int))
-        chosen += [own[i] for i in places]
-    return chosen
-
-
 def prepare(
     dataset: Dataset, periods: Sequence[Period], layout: str, cache: Path, start_from: Artifact | None = None
 ) -> Prepared:
@@ -90,7 +79,7 @@ def _write(
     identity: str,
     start_from: Artifact | None,
 ) -> None:
-    streams = [order_stream(dataset.trajectory(p)) for p in _spread(periods, FITTED_ON)]
+    streams = [order_stream(dataset.trajectory(p)) for p in spread_periods(periods, FITTED_ON)]
     tokeniser = Tokeniser.fit(streams, layout, data_hash=dataset.content_hash)
     if start_from is not None:
         other = Tokeniser.load(start_from.folder).layout

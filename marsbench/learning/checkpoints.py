@@ -38,22 +38,24 @@ class Card:
     best_step: int | None = None
     """The step whose weights these are."""
     tokens: int | None = None
-    """Orders seen, repetitions counted."""
+    """Orders (or what ``unit`` says) seen, repetitions counted."""
     seconds: float | None = None
     hardware: str = ""
     losses: Mapping[str, float] = field(default_factory=dict)
-    """Validation loss by field, and ``total``, in nats per order."""
+    """Validation loss by field, and ``total``, in nats."""
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """What simpler models lose on the same data: baseline -> field -> nats per order."""
+    """What simpler models lose on the same data: baseline -> field -> nats."""
     limits: Sequence[str] = ()
     """What it is not good for, one sentence each."""
+    unit: str = "order"
+    """What losses are counted per."""
 
     def to_markdown(self, more: Sequence[tuple[str, str]] = ()) -> str:
         """The card; ``more`` are further rows of its table of facts."""
         rows = [*self._facts(), *more]
         parts = [f"# {self.title}", self.summary, _table(("", ""), rows) if rows else ""]
         if self.losses:
-            parts += ["## Losses", "Nats per order on the validation periods; lower is better.", self._losses()]
+            parts += ["## Losses", f"Nats per {self.unit} on the validation periods; lower is better.", self._losses()]
         if self.limits:
             parts += ["## Limits", "\n".join(f"- {limit}" for limit in self.limits)]
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -66,8 +68,8 @@ class Card:
             "seed": _text(self.seed),
             "steps": _text(self.steps),
             "weights of step": _text(self.best_step),
-            "orders seen": _text(self.tokens),
-            "time": "" if self.seconds is None else f"{self.seconds / 3600:.2f} h",
+            f"{self.unit}s seen": _text(self.tokens),
+            "time": "" if self.seconds is None else f"{self.seconds / 60:,.1f} min",
             "hardware": self.hardware,
         }
         return [(name, text) for name, text in texts.items() if text]

@@ -39,6 +39,8 @@ class TrainingPlan:
     """Steps between two points of the curves: losses on the validation data, and the average over the steps since."""
     checkpoint_every: int = 500
     """Steps between two states on disk, from which an interrupted run goes on."""
+    patience: int | None = None
+    """Training ends early after so many points without a better validation loss; None: never."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -57,6 +59,7 @@ class TrainingPlan:
         self._require("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two from 0 to below 1")
         self._require("clip_norm", 0 < self.clip_norm < math.inf, "a positive number")
         self._require("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}")
+        self._require("patience", self.patience is None or self.patience >= 1, "at least 1, or None")
         self._require("batch_size", self.batch_size % self.accumulate == 0, f"a multiple of {self.accumulate}")
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:

@@ -230,6 +230,8 @@ class _Run:
         plan, saved = self.plan, self.step
         if self.step == 0:
             self.point()
+        if self.hopeless():  # an earlier session came to its end so
+            return
         bar = progress.bar(total=plan.steps, initial=self.step, desc="training", unit="step")
         with bar, batches_from(self.batches, self.step, plan) as feed, stopping() as stop:
             self.timed = (self.tokens, time.monotonic())
@@ -241,15 +243,26 @@ class _Run:
                     bar.set_postfix_str(self.pace())
                 if last or self.step % plan.validate_every == 0:
                     self.point()
-                if last or self.step % plan.checkpoint_every == 0:
+                ends = last or self.hopeless()
+                if ends or self.step % plan.checkpoint_every == 0:
                     self.save()
                     saved = self.step
+                if ends and not last:
+                    self.say(f"training ends at step {self.step} of {plan.steps}: validation has long not been better")
+                    break
                 if self.asked(stop) and not last:
                     if saved != self.step:
                         self.save()
                     kept = f"saved; the same command goes on after step {self.step}" if self.states else "lost"
                     self.say(f"training interrupted at step {self.step} of {plan.steps}: {kept}")
                     raise KeyboardInterrupt
+
+    def hopeless(self) -> bool:
+        """Whether the last points have all been no better than the best one."""
+        points = self.monitor.curves.get(f"validation.{TOTAL}")
+        if self.plan.patience is None or points is None:
+            return False
+        return sum(step > self.best_step for step in points["step"]) >= self.plan.patience
 
     def asked(self, stop: threading.Event) -> bool:
         """Whether any process was asked to stop; several processes agree on it every few steps."""

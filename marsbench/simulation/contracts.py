@@ -29,6 +29,7 @@ from marsbench.market.trajectory import BookState, Trajectory
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
     from marsbench.market.clearing_house import BookView, Events
+    from marsbench.questions import Question
 
 NEVER = int(np.iinfo(np.int64).max)
 """A proposal that means: no further event."""
@@ -290,6 +291,27 @@ class SessionGenerator(Generator):
         """
         del total
         return ROWS_TOGETHER
+
+
+class ForecastGenerator(Generator):
+    """A generator of kind FORECAST."""
+
+    kind = Kind.FORECAST
+
+    @abstractmethod
+    def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
+        """Learn from training periods; write into ``folder`` and seal it with ``Artifact.write``."""
+
+    @abstractmethod
+    def load(self, artifact: Artifact) -> None:
+        """Make ready to forecast."""
+
+    @abstractmethod
+    def forecast(self, starts: Sequence[Start], question: Question) -> NDArray[np.float64]:
+        """Probabilities of the three classes of each target, ``[len(starts), len(question.targets), 3]``.
+
+        NaN for a target that it does not foretell. Nothing but what was known at a start may go into its forecast.
+        """
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def test_the_card_is_made_of_facts_and_of_nothing_else(tmp_path: Path) -> None:
         "| trained by | `marsbench train tiny` |",
         "| hash of the data | `abc123` |",
         "| orders seen | 1,234,567 |",
-        "| time | 1.50 h |",
+        "| time | 90.0 min |",
         "| field | this model | in bits | frequencies |",
         "| total | 1.1453 | 1.6523 | 2.0000 |",
         "| side | 0.5224 | 0.7537 | - |",

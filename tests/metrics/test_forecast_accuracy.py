@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from marsbench.evidence import Ceiling
-from marsbench.forecasts import Forecasts, Target
+from marsbench.forecasts import Forecasts
 from marsbench.metrics._known_forecasts import Law, draw, known_forecasts
 from marsbench.metrics.forecast_accuracy import ForecastAccuracy
+from marsbench.questions import Target
 from marsbench.scores import Outcome, Score
 
 RNG = np.random.default_rng(0)

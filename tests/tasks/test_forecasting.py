@@ -10,9 +10,10 @@ import pytest
 from markets import known_generator, two_days
 from marsbench.data.dataset import Dataset, Period, write_dataset
 from marsbench.evidence import TaskContext, TrajectoryPairs
-from marsbench.forecasts import Forecasts, Target
+from marsbench.forecasts import Forecasts
 from marsbench.labels import LABELS, Mids, realised_volatility
 from marsbench.market.rules import MINUTE, clock
+from marsbench.questions import Target
 from marsbench.simulation.rollout import simulate
 from marsbench.stats.classes import MISSING, classify, tercile_edges
 from marsbench.tasks.forecasting import Forecasting
@@ -48,9 +49,13 @@ def edges(days: Dataset, instrument: str) -> np.ndarray:
     (period,) = (p for p in days.split("train") if p.instrument == instrument)
     mids, rules = Mids.of(days.trajectory(period)), days.rules(period)
     phases = [(p.start_ns, p.end_ns) for p in rules.continuous]
-    minutes = range(period.start_ns, period.end_ns - 2 * MINUTE + 1, MINUTE)
-    at = rules.trading_ns(np.array([m for m in minutes if any(a <= m and m + 2 * MINUTE <= b for a, b in phases)]))
-    return np.stack([tercile_edges(number(mids, at, target)) for target in TASK.targets])
+
+    def inside(minutes: int) -> np.ndarray:
+        clocks = range(period.start_ns, period.end_ns - minutes * MINUTE + 1, MINUTE)
+        fits = [m for m in clocks if any(a <= m and m + minutes * MINUTE <= b for a, b in phases)]
+        return np.asarray(rules.trading_ns(np.array(fits)))
+
+    return np.stack([tercile_edges(number(mids, inside(target.minutes), target)) for target in TASK.targets])
 
 
 def number(mids: Mids, at: np.ndarray, target: Target) -> np.ndarray:
