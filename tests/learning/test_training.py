@@ -115,6 +115,25 @@ def test_the_weights_of_the_best_validation_loss_are_kept() -> None:
     assert float(sum(losses) / 2) == pytest.approx(result.best["total"], abs=1e-5)
 
 
+def test_training_ends_early_when_validation_has_long_not_been_better(tmp_path: Path) -> None:
+    class Wrong(tiny.MarkovBatches):
+        """From the beginning, tokens that follow no law and one of them twice as often."""
+
+        def batch(self, step: int, size: int) -> dict[str, np.ndarray]:
+            found = super().batch(step, size)
+            noise = np.random.default_rng(step).integers(-1, tiny.STATES, size=found["next"].shape)
+            return found if step < 20 else {**found, "next": np.maximum(noise, 0)}
+
+    plan, said = replace(tiny.PLAN, validate_every=5, checkpoint_every=1000, patience=3), list[str]()
+    result = run(one := tiny.model(), tmp_path, plan, batches=Wrong(), say=said.append)
+    points = result.curves["validation.total"]["step"]
+    assert result.steps == points[-1] == result.best_step + 15 < plan.steps
+    assert f"training ends at step {result.steps} of {plan.steps}: validation has long not been better" in said
+    again = run(two := tiny.model(), tmp_path, plan, batches=_Never())  # its state is an end
+    assert again.curves == result.curves
+    assert tiny.fingerprint(one) == tiny.fingerprint(two)
+
+
 def test_without_validation_data_the_last_weights_are_kept() -> None:
     result = run(tiny.model(), validation=[])
     assert (result.best_step, result.best) == (60, {})
