@@ -65,6 +65,21 @@ class Item:
 
 
 @dataclass(frozen=True)
+class BoardItem:
+    """A published table or figure that sets generators side by side."""
+
+    name: str
+    title: str
+    source: str
+    task: str
+    """Whose results it is made from."""
+    make: Callable[[Mapping[str, Result]], Made]
+    """From the results by label; raises ``MissingScores`` where one lacks what the item shows."""
+    draw: Callable[[Made], Figure] | None = None
+    """The picture, from the tables alone."""
+
+
+@dataclass(frozen=True)
 class TrainedItem:
     """A published figure about the training of models."""
 
@@ -86,13 +101,15 @@ class MissingScores(ValueError):
 
 ITEMS: dict[str, str] = {
     "fig11": "marsbench.reproduce_fig11:FIG11",
+    "fig7a": "marsbench.reproduce_forecasts:FIG7A",
     "tab6": "marsbench.reproduce_tab6:TAB6",
     "tab7": "marsbench.reproduce_tab7:TAB7",
+    "tab8": "marsbench.reproduce_forecasts:TAB8",
 }
 """Name -> module:object."""
 
 
-def item(name: str) -> Item | TrainedItem:
+def item(name: str) -> Item | BoardItem | TrainedItem:
     """An item by name.
 
     Raises
@@ -103,7 +120,7 @@ def item(name: str) -> Item | TrainedItem:
     if name not in ITEMS:
         raise ValueError(nearest(name, [*ITEMS, ALL], what="item"))
     module, _, attribute = ITEMS[name].partition(":")
-    found: Item | TrainedItem = getattr(import_module(module), attribute)
+    found: Item | BoardItem | TrainedItem = getattr(import_module(module), attribute)
     return found
 
 
@@ -172,14 +189,21 @@ def reproduce(
                 f"Make them: {_run(one, dataset, lacking, results, limit)}"
             )
         made = []
-        for label in labels:
+        for own in [labels] if isinstance(one, BoardItem) else [[label] for label in labels]:
             try:
-                made.append(one.make(found[label]))
+                made.append(_made(one, {label: found[label] for label in own}))
             except MissingScores as error:
-                again = _run(one, dataset, [label], results, limit, verb="score")
-                raise ValueError(f"{found[label].path or label}: {error}. Score it anew: {again}") from error
+                again = _run(one, dataset, own, results, limit, verb="score")
+                raise ValueError(f"{', '.join(own)}: {error}. Score it anew: {again}") from error
         out.append(Reproduction(name, one.title, one.source, dataset, limit, command, tuple(made)))
     return out
+
+
+def _made(one: Item | BoardItem, found: Mapping[str, Result]) -> Made:
+    if isinstance(one, BoardItem):
+        return one.make(found)
+    (result,) = found.values()
+    return one.make(result)
 
 
 def _artifacts(one: TrainedItem, dataset: str, folder: Path) -> dict[str, list[Artifact]]:
@@ -212,7 +236,7 @@ def wanted(names: Sequence[str]) -> list[str]:
     return list(ITEMS) if ALL in names else list(dict.fromkeys(names))
 
 
-def _with_task(one: Item, task: str | None) -> Item:
+def _with_task(one: Item | BoardItem, task: str | None) -> Item | BoardItem:
     if task is None:
         return one
     spec = parse(task)
@@ -225,7 +249,7 @@ def _error(found: dict[str, Result]) -> type[Exception]:
     return ValueError if found else FileNotFoundError
 
 
-def _results(one: Item, dataset: str, folder: str | Path, limit: int | None) -> dict[str, Result]:
+def _results(one: Item | BoardItem, dataset: str, folder: str | Path, limit: int | None) -> dict[str, Result]:
     """Results of the item's task by generator; of several seeds the lowest."""
     out: dict[str, Result] = {}
     for path in store.paths(Path(folder), dataset=dataset):
@@ -239,8 +263,9 @@ def _results(one: Item, dataset: str, folder: str | Path, limit: int | None) -> 
 
 
 def _run(
-    one: Item, dataset: str, generators: Sequence[str], folder: str | Path, limit: int | None, *, verb: str = "run"
-) -> str:
+    one: Item | BoardItem, dataset: str, generators: Sequence[str], folder: str | Path, limit: int | None, *,
+    verb: str = "run",
+) -> str:  # fmt: skip
     """The command that makes what is missing."""
     words = ["marsbench", verb, *(["-g", *generators] if generators else []), "-t", one.task, "-d", dataset]
     words += ["--results", str(folder)] if str(folder) != "results" else []
@@ -273,7 +298,7 @@ def to_markdown(found: Sequence[Reproduction], path: Path | None = None) -> str:
         blocks.append(f"# {one.title}\n\n{one.source}. Data set `{one.dataset}`{_limited(one)}.")
         for number, made in enumerate(one.made):
             blocks.append(f"## {made.generator}\n\n{made.summary}")
-            if path is not None and isinstance(item(one.item), TrainedItem):
+            if path is not None and _drawn(one) is not None:
                 blocks.append(f"![{one.title}]({_picture_name(path, one, number)})")
             for table in made.tables:
                 head = [_row(table.columns), _row(["---"] * len(table.columns))]
@@ -309,8 +334,13 @@ def write(found: Sequence[Reproduction], path: str | Path) -> Path:
 
 
 def _pictures(one: Reproduction) -> list[bytes]:
+    draw = _drawn(one)
+    return [] if draw is None else [png(draw(made)) for made in one.made]
+
+
+def _drawn(one: Reproduction) -> Callable[[Made], Figure] | None:
     asked = item(one.item)
-    return [png(asked.draw(made)) for made in one.made] if isinstance(asked, TrainedItem) else []
+    return None if isinstance(asked, Item) else asked.draw
 
 
 def _picture_name(path: Path, one: Reproduction, number: int) -> str:

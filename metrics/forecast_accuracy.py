@@ -368,6 +368,8 @@ class _Tables:
         self.confusion: Table = {name: [] for name in ("target", "came", "foretold", "count")}
         self.shares: Table = {name: [] for name in ("target", "class", "training", "came", "foretold")}
         self.calibration: Table = {name: [] for name in ("target", "probability", "came", "ci_low", "ci_high", "count")}
+        self.outcomes: Table = {name: [] for name in ("target", "start", "cluster", "right")}
+        """``right``: 1 where the forecast class came, 0 where it did not, a share where classes are tied."""
         self.rollouts: Table = {name: [] for name in ("target", "rollouts", "accuracy", "ci_low", "ci_high")}
 
     def done(self) -> dict[str, Table]:
@@ -378,6 +380,7 @@ class _Tables:
             "forecast_shares": self.shares,
             "forecast_calibration": self.calibration,
             "forecast_rollouts": self.rollouts,
+            "forecast_outcomes": self.outcomes,
         }
 
     def add(self, target: Target, case: Case, scores: Sequence[Score], evidence: Forecasts) -> None:
@@ -401,6 +404,10 @@ class _Tables:
             training = float(evidence.training_shares[evidence.targets.index(target), came])
             row = {"target": target.key, "class": came, "training": training}
             _append(self.shares, row | {"came": float(parts[0]), "foretold": float(parts[1])})
+        known = np.flatnonzero(np.isfinite(case.p).all(axis=1))
+        for i, right in zip(known, case.shares[known, case.observed[known]], strict=True):
+            row = {"target": target.key, "start": evidence.starts[i].name, "cluster": int(evidence.clusters[i])}
+            _append(self.outcomes, row | {"right": round(float(right), 4)})
         self._calibrate(target, case, evidence)
         if evidence.votes is not None:
             self._by_rollouts(target, evidence)
@@ -479,6 +486,8 @@ def _about(evidence: Forecasts) -> Table:
         "forecast": _how(evidence),
         "single_day": "yes" if evidence.single_day else "no",
     }
+    if evidence.seconds_per_start is not None:
+        facts["core_seconds_per_start"] = f"{evidence.seconds_per_start:.4g}"
     return {"name": list(facts), "value": list(facts.values())}
 
 
