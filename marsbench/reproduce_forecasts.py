@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FORECASTER = "deeplob"
 """What everybody is compared with, as in the paper."""
 ALPHA = 0.05
+PALETTE = ("#2a6f97", "#bc4b51", "#5b8e7d", "#f4a259", "#8e6c8a", "#222222", "#9c755f", "#76b7b2", "#b6992d", "#d37295",
+           "#a0a0a0", "#4e79a7")  # fmt: skip
 _ACCURACY, _PAIRS, _COST = "Accuracy of the trend", f"Against {FORECASTER}, the same starts", "What each is, and costs"
 
 
@@ -153,7 +155,10 @@ def _draw(made: Made) -> Figure:
     from marsbench.drawing import figure, style
 
     table = made.tables[0]
-    labels = list(dict.fromkeys(row[0] for row in table.rows))
+    best: dict[str, float] = {}
+    for label, _, value, *_ in table.rows:
+        best[label] = max(best.get(label, 0.0), value or 0.0)
+    labels = sorted(best, key=lambda label: -best[label])
     with style():
         drawn, (ax,) = figure(1, 1, width=7.6, height=4.2)
         _lines(ax, table, labels)
@@ -168,7 +173,7 @@ def _lines(ax: Any, table: Table, labels: list[str]) -> None:
         at = np.array([row[1] for row in rows]) + (i - len(labels) / 2) * 0.05
         value = np.array([row[2] for row in rows])
         ends = np.array([[row[2] - (row[3] or row[2]), (row[4] or row[2]) - row[2]] for row in rows]).T
-        ax.errorbar(at, value, ends, marker="o", lw=1.2, ms=4, capsize=2, color=f"C{i % 10}", label=label)
+        ax.errorbar(at, value, ends, marker="o", lw=1.2, ms=4, capsize=2, color=PALETTE[i % len(PALETTE)], label=label)
     floors = {row[1]: row[5] for row in table.rows if row[5] is not None}
     ax.plot(list(floors), list(floors.values()), color="0.5", ls=":", label="commonest class or persistence")
     ax.set(xlabel="horizon, minutes", ylabel="accuracy, three classes", xticks=sorted(floors))

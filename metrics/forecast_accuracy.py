@@ -299,7 +299,7 @@ def _score(statistic: Statistic, case: Case, target: Target, evidence: Forecasts
         interval = jackknife_interval(found, both(left_out), clusters=clusters)
     value = sign * float(found[0])
     key, n = key_of(statistic.name, target), round(float(case.sums[:, 0].sum()))
-    if number(value) is None:
+    if n == 0 or number(value) is None:
         why = "no start with both a forecast and an outcome"
         return Score(
             key, None, "prediction", statistic.direction, unit=statistic.unit, n=n, clusters=clusters, reason=why

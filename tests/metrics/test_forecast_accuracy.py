@@ -178,3 +178,13 @@ def test_known_answers_cover_every_statistic_in_most_draws() -> None:
     ]
     for name in answers["blind"].truth:
         assert np.mean([claims[name].word == "covered" for claims in counted]) > 0.85
+
+
+def test_a_target_that_is_not_foretold_has_no_score_at_all() -> None:
+    """Macro F1 of nothing would be 0, which is a number."""
+    one = small([0, 1, 2, 2], [[0, 0], [1, 1], [2, 2], [0, 0]])
+    stated = np.full((4, 1, 3), np.nan)
+    found = scores(replace(one, votes=None, stated=stated))
+    assert {s.value for s in found.values()} == {None}
+    assert {s.informative for s in found.values()} == {None}
+    assert {s.reason for s in found.values()} == {"no start with both a forecast and an outcome"}
