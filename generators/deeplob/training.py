@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from marsbench.progress import bar
 from marsbench.questions import Question, Target, clocks_within, latest_days, training_numbers
 from marsbench.simulation.contracts import Artifact, Work
 
-from .network import Network
+from .network import PARAMETERS, Network
 from .windows import Scaling, WindowBatches, WindowFiles, Windows, raw_windows, windows_at, write_windows
 
 if TYPE_CHECKING:
@@ -158,11 +157,11 @@ def train(
     curves: dict[str, Any] = {}
     for number, target in enumerate(recipe.targets):
         work.say(f"{name}: {target.key}")
-        result = _train_one(prepared, number, recipe, seed, work, target)
+        network, result = _train_one(prepared, number, recipe, seed, work, target)
         curves |= {f"{target.key}.{curve}": points for curve, points in result.curves.items()}
         card = _card(name, dataset, prepared, number, result, seed, work, target)
         config = {"recipe": asdict(recipe), "validation": dict(result.best), "best_step": result.best_step}
-        save_model(folder / target.key, result.network, config, card=card)
+        save_model(folder / target.key, network, config, card=card)
     write_atomic(folder / "training.json", json.dumps(curves))
     write_atomic(folder / "question.json", pretty(prepared.question.to_dict()) + "\n")
     write_atomic(folder / "scaling.json", pretty(prepared.scaling.to_dict()) + "\n")
@@ -172,16 +171,9 @@ def train(
     )
 
 
-@dataclass(frozen=True)
-class _Trained:
-    network: Network
-    result: training.TrainingResult
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.result, name)
-
-
-def _train_one(prepared: Prepared, number: int, recipe: Recipe, seed: int, work: Work, target: Target) -> _Trained:
+def _train_one(
+    prepared: Prepared, number: int, recipe: Recipe, seed: int, work: Work, target: Target
+) -> tuple[Network, training.TrainingResult]:
     torch.manual_seed(seed)
     network = Network()
     batches = WindowBatches(prepared.train, number, seed)
@@ -196,12 +188,12 @@ def _train_one(prepared: Prepared, number: int, recipe: Recipe, seed: int, work:
         say=work.say,
         on_point=lambda step, values: work.on_point(step, {f"{target.key}.{k}": v for k, v in values.items()}),
     )
-    return _Trained(network, result)
+    return network, result
 
 
 def _card(
-    name: str, dataset: Dataset, prepared: Prepared, number: int, result: _Trained, seed: int, work: Work,
-    target: Target,
+    name: str, dataset: Dataset, prepared: Prepared, number: int, result: training.TrainingResult, seed: int,
+    work: Work, target: Target,
 ) -> Card:  # fmt: skip
     shares = prepared.question.training_shares[number]
     classes = prepared.validation.classes[:, number]
@@ -211,18 +203,12 @@ def _card(
     return Card(
         title=f"{name} on {dataset.name}: {target.key}",
         summary=f"DeepLOB (Zhang, Zohren, Roberts 2019) for the trend of the next {target.minutes} minute(s), label "
-        f"{prepared.question.label}: {sum(p.numel() for p in result.network.parameters()):,} parameters.",
+        f"{prepared.question.label}: {PARAMETERS:,} parameters.",
         command=work.command,
         dataset=f"{dataset.name} v{dataset.version}",
         dataset_hash=dataset.content_hash,
         seed=seed,
-        steps=result.steps,
-        best_step=result.best_step,
-        tokens=windows,
-        seconds=result.seconds,
-        hardware=f"{result.processes} process(es) on {result.device}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}",
-        losses=result.best,
+        **{**result.facts(), "tokens": windows},
         baselines={"class shares of training": prior | {"total": prior["class"]}},
         limits=("It knows the instruments of its training data only.", "It knows continuous trading only."),
         unit="window",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -209,13 +208,7 @@ def _card(
         dataset=f"{dataset.name} v{dataset.version}",
         dataset_hash=dataset.content_hash,
         seed=seed,
-        steps=result.steps,
-        best_step=result.best_step,
-        tokens=result.tokens,
-        seconds=result.seconds,
-        hardware=f"{result.processes} process(es) on {result.device}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()}",
-        losses=result.best,
+        **result.facts(),
         baselines=baselines,
         limits=(
             "It knows the instruments of its training data only, and their bins.",

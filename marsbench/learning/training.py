@@ -10,6 +10,7 @@ and differ from one process only by rounding.
 from __future__ import annotations
 
 import json
+import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,18 @@ class TrainingResult:
     """Time spent, over all interruptions."""
     processes: int
     device: str
+
+    def facts(self) -> dict[str, Any]:
+        """What a model card says of the training itself, as fields of ``Card``."""
+        hardware = f"{self.processes} process(es) on {self.device}, {torch.get_num_threads()} threads, "
+        return {
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "hardware": hardware + platform.machine(),
+            "losses": self.best,
+        }
 
     def write_curves(self, folder: Path) -> Path:
         """Write ``training.json`` as ``marsbench.fitting.training_curves`` reads it; returns its path."""

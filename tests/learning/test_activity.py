@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from markets import two_days
-from marsbench.learning.activity import EVERY_S, SHARE, STRETCH_S, Activity
+from marsbench.learning.activity import EVERY_S, SHARE, STRETCH_S, Activity, Seen
 from marsbench.learning.order_stream import SCALES_S, STATE, OrderStream, order_stream
 
 SINCE, LEFT = STATE.index("seconds_since_open"), STATE.index("seconds_to_close")
@@ -28,7 +28,7 @@ def test_the_busiest_rate_is_the_one_that_all_but_one_moment_in_a_hundred_stay_b
     seconds = np.arange(0, 2 * STRETCH_S, 2.0)
     rates = np.where(seconds < STRETCH_S, 100 + seconds, 7.0)
     activity = Activity()
-    activity.add("X", day(seconds, rates))
+    activity.add("X", Seen.of(day(seconds, rates)))
     first, second = activity.busiest()["X"]
     moments = np.arange(0, STRETCH_S, EVERY_S)
     known = 100 + 2 * (moments // 2)
@@ -42,16 +42,16 @@ def test_a_burst_of_orders_counts_as_long_as_it_lasts() -> None:
     seconds = np.sort(np.concatenate([calm, burst]))
     rates = np.where((seconds >= 900) & (seconds <= 904), 1000.0, 10.0)
     activity = Activity()
-    activity.add("X", day(seconds, rates, STRETCH_S))
+    activity.add("X", Seen.of(day(seconds, rates, STRETCH_S)))
     assert activity.busiest()["X"][0][0] == 10
 
 
 def test_a_half_hour_without_training_takes_the_busiest_of_all() -> None:
     seconds = np.arange(0, STRETCH_S, 5.0)
     activity = Activity()
-    activity.add("X", day(seconds, np.full(len(seconds), 20.0), 4 * STRETCH_S))
-    activity.add("X", day(seconds + STRETCH_S, np.full(len(seconds), 30.0), 4 * STRETCH_S))
-    activity.add("Y", day(seconds, np.zeros(len(seconds)), STRETCH_S))
+    activity.add("X", Seen.of(day(seconds, np.full(len(seconds), 20.0), 4 * STRETCH_S)))
+    activity.add("X", Seen.of(day(seconds + STRETCH_S, np.full(len(seconds), 30.0), 4 * STRETCH_S)))
+    activity.add("Y", Seen.of(day(seconds, np.zeros(len(seconds)), STRETCH_S)))
     found = activity.busiest()
     assert [row[0] for row in found["X"]] == [20, 30, 30, 30]
     assert found["Y"] == ((1.0,) * 5,)  # never below one order

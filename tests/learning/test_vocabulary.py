@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from markets import two_days
-from marsbench.learning.activity import Activity
+from marsbench.learning.activity import Activity, Seen
 from marsbench.learning.order_stream import STATE, OrderStream, order_stream
 from marsbench.learning.vocabulary import (
     CROSSES,
@@ -303,7 +303,7 @@ def test_the_busiest_times_are_those_of_each_groups_streams_and_shorter_sessions
     states[:, STATE.index("seconds_to_close")] += 3600  # its session is two half hours longer
     vocabulary = Vocabulary.fit([first, replace(first, instrument="ANOTHER", states=2 * states)])
     activity = Activity()
-    activity.add("ZI-A", first)
+    activity.add("ZI-A", Seen.of(first))
     assert vocabulary.busiest["ZI-A"] == activity.busiest()["ZI-A"]
     own, longest = (len(vocabulary.busiest[name]) for name in ("ZI-A", "ANOTHER"))
     assert longest > own

@@ -138,8 +138,8 @@ def test_the_command_prints_text_json_and_a_page(folder, tmp_path, capsys, monke
     assert cli.main([*arguments, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["made"][0]["tables"][0]["rows"][0][:2] == ["Volatility", 0.872]
-    assert cli.main(["reproduce", "tab8", "-d", NAME, "--results", str(folder)]) == 2
-    assert "unknown item 'tab8'; did you mean 'tab7'" in capsys.readouterr().err
+    assert cli.main(["reproduce", "tab77", "-d", NAME, "--results", str(folder)]) == 2
+    assert "unknown item 'tab77'; did you mean 'tab7'" in capsys.readouterr().err
 
 
 def test_what_is_missing_comes_with_the_command_that_makes_it(folder, tmp_path):
