@@ -127,6 +127,12 @@ class Baseline(ForecastGenerator):
             raise ValueError(f"{self.name} has learned nothing yet; fit and load it first")
         columns = self.question.columns(question, self.name)
         out = np.full((len(starts), len(question.targets), 3), np.nan)
+        with threadpool_limits(1):
+            self._tell_all(starts, columns, out)
+        return out
+
+    def _tell_all(self, starts: Sequence[Start], columns: list[int | None], out: Floats) -> None:
+        assert self.question is not None
         for rows, moments in moments_of(starts):
             last = max((starts[i] for i in rows), key=lambda s: s.clock_ns)
             name, day = last.instrument, last.history
@@ -135,9 +141,7 @@ class Baseline(ForecastGenerator):
             states = moments.stream.states[moments.known]
             for j, own in enumerate(columns):
                 if own is not None:
-                    with threadpool_limits(1):
-                        out[rows, j] = self.tell(own, name, states, before[:, own])
-        return out
+                    out[rows, j] = self.tell(own, name, states, before[:, own])
 
     @abstractmethod
     def learn(self, seen: Examples, question: Question, seed: int) -> Any:

@@ -78,11 +78,17 @@ def training_periods(generator: Generator, dataset: Dataset) -> list[Period]:
     periods = dataset.split("train")
     if generator.training_days is None:
         return periods
-    latest: dict[str, set[str]] = {}
-    for instrument in {p.instrument for p in periods}:
-        dates = sorted({p.date for p in periods if p.instrument == instrument})
-        latest[instrument] = set(dates[-generator.training_days :])
-    return [p for p in periods if p.date in latest[p.instrument]]
+    return latest_days(periods, generator.training_days)
+
+
+def latest_days(periods: Iterable[Period], days: int) -> list[Period]:
+    """The periods of the latest so many days of each instrument."""
+    every = list(periods)
+    dates: dict[str, set[str]] = {}
+    for period in every:
+        dates.setdefault(period.instrument, set()).add(period.date)
+    latest = {name: sorted(own)[-days:] for name, own in dates.items()}
+    return [p for p in every if p.date in latest[p.instrument]]
 
 
 def spread_periods(periods: Iterable[Period], count: int) -> list[Period]:

@@ -158,16 +158,6 @@ class Question:
         )
 
 
-def latest_days(periods: Iterable[Any], days: int = TRAINING_DAYS) -> list[Any]:
-    """Periods (with ``instrument`` and ``date``) of the latest days of each instrument."""
-    every = list(periods)
-    dates: dict[str, set[str]] = {}
-    for period in every:
-        dates.setdefault(period.instrument, set()).add(period.date)
-    latest = {name: sorted(own)[-days:] for name, own in dates.items()}
-    return [p for p in every if p.date in latest[p.instrument]]
-
-
 def training_numbers(label: str, targets: Sequence[Target], period: Trajectory) -> Floats:
     """``[m, T]`` after every clock minute of a period, NaN where a target's horizon does not fit into trading.
 

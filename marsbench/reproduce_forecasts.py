@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from marsbench.jackknife import Replicated
 from marsbench.reproduce import BoardItem, Made, MissingScores, Table
 from marsbench.results import Result
 from marsbench.scores import Score
-from marsbench.stats.intervals import deletion_weights, jackknife_interval
+from marsbench.stats.intervals import deletion_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORECASTER = "deeplob"
 """What everybody is compared with, as in the paper."""
-ALPHA = 0.05
 PALETTE = ("#2a6f97", "#bc4b51", "#5b8e7d", "#f4a259", "#8e6c8a", "#222222", "#9c755f", "#76b7b2", "#b6992d", "#d37295",
            "#a0a0a0", "#4e79a7")  # fmt: skip
 _ACCURACY, _PAIRS, _COST = "Accuracy of the trend", f"Against {FORECASTER}, the same starts", "What each is, and costs"
@@ -66,18 +66,11 @@ def paired(one: Mapping[str, tuple[int, float]], other: Mapping[str, tuple[int, 
     gap = np.array([one[s][1] - other[s][1] for s in both])
     cluster = np.unique([one[s][0] for s in both], return_inverse=True)[1]
     found: dict[str, Any] = {"starts": len(both), "gap": float(gap.mean()), "mcnemar_p": mcnemar(gap)}
-    count = int(cluster.max()) + 1
-    if count < 2:
-        return {**found, "low": None, "high": None, "p": None}
     total, size = np.bincount(cluster, gap), np.bincount(cluster).astype(np.float64)
-    weights = deletion_weights(count, np.random.default_rng(count))
-    left_out = (weights @ total) / (weights @ size)
-    interval = jackknife_interval(np.asarray(gap.mean()), left_out, clusters=count)
-    low, high = float(interval.low), float(interval.high)
-    half = (high - low) / 2
-    t = stats.t(len(left_out) - 1)
-    p = float(2 * t.sf(abs(gap.mean()) / (half / t.ppf(1 - ALPHA / 2)))) if half > 0 else None
-    return {**found, "low": low, "high": high, "p": p}
+    weights = deletion_weights(len(size), np.random.default_rng(len(size)))
+    replicated = Replicated(found["gap"], {"clusters": (weights @ total) / (weights @ size)})
+    low, high = replicated.interval or (None, None)
+    return {**found, "low": low, "high": high, "p": replicated.p}
 
 
 def _accuracies(found: Mapping[str, Result], horizons: list[int]) -> Table:
@@ -198,10 +191,11 @@ def _tab8(found: Mapping[str, Result]) -> Made:
             (label, "simulation, any target" if simulates else "its targets only", about["forecast"], len(targets),
              "yes" if volatility else "no", cost, mean)
         )  # fmt: skip
-    columns = ("generator", "answers", "by", "targets", "volatility too", "core-seconds a start", "accuracy of trends")
+    columns = ("generator", "answers", "by", "targets", "volatility too", "seconds a start", "accuracy of trends")
     summary = (
         "One set of rollouts answers every horizon and both kinds of target; a forecaster is trained for each. The "
-        "cost of a start is that of all its answers together."
+        "seconds of a start are those of one process, for all its answers together; whatever else ran on the machine is "
+        "in those of simulations."
     )
     return Made("forecasters and simulations", (Table(_COST, columns, tuple(rows)),), summary, _notes(found))
 

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Task, TaskContext, measured
+from marsbench.fitting import latest_days
 from marsbench.forecasts import Forecasts
 from marsbench.labels import Mids
 from marsbench.market.bars import MinuteBars
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory
-from marsbench.questions import TRAINING_DAYS, Question, Target, latest_days, numbers, targets_up_to, timed_labels
+from marsbench.questions import TRAINING_DAYS, Question, Target, numbers, targets_up_to, timed_labels
 from marsbench.scores import Score
 from marsbench.simulation.contracts import ForecastGenerator, Generator, Kind, Start
 from marsbench.stats.classes import classify

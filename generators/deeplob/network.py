@@ -10,7 +10,6 @@ WINDOW, COLUMNS = 100, 40
 """Book states that it looks at, and numbers of each: price and volume of ten levels a side."""
 CHANNELS, BRANCH, MEMORY, CLASSES = 32, 64, 64, 3
 DROPOUT = 0.2
-PARAMETERS = 142_691
 
 
 def _over_time(inside: int, outside: int, steps: int) -> nn.Module:

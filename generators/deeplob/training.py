@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from marsbench.files import digest, pretty, write_atomic
-from marsbench.fitting import period_text, spread_periods
+from marsbench.fitting import latest_days, period_text, spread_periods
 from marsbench.learning import training
 from marsbench.learning.checkpoints import Card, save_model
 from marsbench.learning.moments import Moments
+from marsbench.learning.periods import each_period
 from marsbench.learning.plan import TrainingPlan
-from marsbench.progress import bar
-from marsbench.questions import Question, Target, clocks_within, latest_days, training_numbers
+from marsbench.market.rules import MINUTE
+from marsbench.questions import TRAINING_DAYS, Question, Target, clocks_within, training_numbers
 from marsbench.simulation.contracts import Artifact, Work
 
-from .network import PARAMETERS, Network
+from .network import Network
 from .windows import Scaling, WindowBatches, WindowFiles, Windows, raw_windows, windows_at, write_windows
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ FITTED_ON = 8
 VALIDATED = 4096
 POINTS = 40
 """So many times validation is looked at, if training does not end early."""
-PARALLEL_FROM = 8
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,9 @@ class Prepared:
 def prepare(dataset: Dataset, periods: Sequence[Period], recipe: Recipe, cache: Path) -> Prepared:
     """Classes, scaling, and windows of training and validation moments, made once."""
     held = dataset.split("validation")
-    latest = latest_days(dataset.split("train"))
-    question = Question.of(recipe.label, recipe.targets, _each(_numbers, dataset, latest, recipe))
-    scaling = Scaling.fit(_each(_raw, dataset, spread_periods(periods, FITTED_ON), recipe))
+    latest = latest_days(dataset.split("train"), TRAINING_DAYS)
+    question = Question.of(recipe.label, recipe.targets, each_period(_numbers, dataset, latest, recipe, what="classes"))
+    scaling = Scaling.fit(each_period(_raw, dataset, spread_periods(periods, FITTED_ON), recipe, what="scaling"))
     names = [period_text(p) for p in (*periods, *held)]
     what = ["deeplob windows 1", dataset.content_hash, names, recipe.every_s, question.to_dict(), scaling.to_dict()]
     identity = digest(what)
@@ -99,10 +98,10 @@ def prepare(dataset: Dataset, periods: Sequence[Period], recipe: Recipe, cache: 
         with training.main_process_first():
             if not (folder / "validation" / "windows.json").exists():
                 share = 1.0 if held else 1 - HELD_OUT
-                parts = _each(_part, dataset, periods, recipe, question, scaling, (0.0, share))
+                parts = each_period(_part, dataset, periods, recipe, question, scaling, (0.0, share), what="windows")
                 write_windows(folder / "train", parts, identity=identity)
                 more = (recipe, question, scaling, (0.0 if held else share, 1.0))
-                parts = _each(_part, dataset, held or periods, *more)
+                parts = each_period(_part, dataset, held or periods, *more, what="windows")
                 write_windows(folder / "validation", parts, identity=f"{identity} validation")
     return Prepared(question, scaling, WindowFiles(folder / "train"), WindowFiles(folder / "validation"))
 
@@ -123,13 +122,6 @@ def _numbers(dataset: Dataset, period: Period, recipe: Recipe) -> tuple[str, NDA
     return period.instrument, training_numbers(recipe.label, recipe.targets, dataset.trajectory(period))
 
 
-def _each(work: Callable[..., Any], dataset: Dataset, periods: Sequence[Period], *more: Any) -> Iterator[Any]:
-    """What ``work(dataset, period, ...)`` gives for each period in order, on all cores where there are many."""
-    jobs = -1 if len(periods) >= PARALLEL_FROM else 1
-    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(dataset, p, *more) for p in periods)
-    yield from bar(found, total=len(periods), desc="days", unit="day")
-
-
 def _part(
     dataset: Dataset, period: Period, recipe: Recipe, question: Question, scaling: Scaling, share: tuple[float, float]
 ) -> tuple[Windows, Ints]:
@@ -142,7 +134,7 @@ def _part(
     classes = question.classes_after(flow, clocks)
     a, b = (round(part * len(clocks)) for part in share)
     if b < len(clocks):
-        ends = clocks[:, None] + np.array([t.minutes for t in question.targets]) * 60 * 10**9
+        ends = clocks[:, None] + np.array([t.minutes for t in question.targets]) * MINUTE
         classes[ends > clocks[b]] = -1
     moments = Moments.of(flow, clocks[a:b])
     return windows_at(moments, float(flow.rules.lot_shares), scaling), classes[a:b]
@@ -203,7 +195,7 @@ def _card(
     return Card(
         title=f"{name} on {dataset.name}: {target.key}",
         summary=f"DeepLOB (Zhang, Zohren, Roberts 2019) for the trend of the next {target.minutes} minute(s), label "
-        f"{prepared.question.label}: {PARAMETERS:,} parameters.",
+        f"{prepared.question.label}: {sum(p.numel() for p in Network().parameters()):,} parameters.",
         command=work.command,
         dataset=f"{dataset.name} v{dataset.version}",
         dataset_hash=dataset.content_hash,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from joblib import Parallel, delayed
 
 from marsbench.files import digest
 from marsbench.fitting import period_text, spread_periods
@@ -18,8 +17,8 @@ from marsbench.learning.activity import Activity, Seen
 from marsbench.learning.baselines import baseline_losses
 from marsbench.learning.checkpoints import Card, load_config, load_model, save_model
 from marsbench.learning.order_stream import order_stream
+from marsbench.learning.periods import each_period
 from marsbench.learning.token_files import Content, TokenFiles, Windows, write_token_files
-from marsbench.progress import bar
 from marsbench.simulation.contracts import Artifact, Work
 
 from . import context
@@ -35,8 +34,6 @@ FITTED_ON = 8
 HELD_OUT = 0.1
 """Share of the orders of each training period, its last, that is held out where a data set has no validation days."""
 VALIDATION_WINDOWS = 128
-PARALLEL_FROM = 8
-"""So many periods are turned into tokens by all cores."""
 REPORTED_ON = 2
 """So many of the periods per instrument go into the report of what binning loses."""
 
@@ -100,16 +97,15 @@ def _contents(
     activity: Activity | None = None,
 ) -> Iterator[Content]:  # fmt: skip
     """The orders of each period between two shares of it; ``activity`` is shown the whole of each."""
-    jobs = -1 if len(periods) >= PARALLEL_FROM else 1
-    work = Parallel(n_jobs=jobs, return_as="generator")(delayed(_content)(dataset, tokeniser, p) for p in periods)
-    for (name, group, tokens, features), seen in bar(work, total=len(periods), desc="tokens", unit="day"):
+    work = each_period(_content, dataset, periods, tokeniser, what="tokens")
+    for (name, group, tokens, features), seen in work:
         if activity is not None:
             activity.add(tokeniser.vocabulary.names[group], seen)
         a, b = int(first * len(tokens)), int(last * len(tokens))
         yield name, group, tokens[a:b], features[a : b + 1]
 
 
-def _content(dataset: Dataset, tokeniser: Tokeniser, period: Period) -> tuple[Content, Seen]:
+def _content(dataset: Dataset, period: Period, tokeniser: Tokeniser) -> tuple[Content, Seen]:
     stream = order_stream(dataset.trajectory(period))
     return tokeniser.content(period_text(period), stream), Seen.of(stream)
 

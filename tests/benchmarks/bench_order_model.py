@@ -19,6 +19,7 @@ from transformers import LlamaConfig, LlamaModel
 
 from markets import start_at, two_days
 from marsbench import registry
+from marsbench.generators.lmm import few_rows
 from marsbench.generators.lmm.layouts import CHANGES, TIMES
 from marsbench.generators.lmm.llama import Llama, Ring
 from marsbench.generators.lmm.order_model import OrderModel
@@ -169,6 +170,20 @@ def start_seconds(decoder: Llama) -> tuple[float, float]:
     return median(seconds(once) for _ in range(5)), seconds(each)
 
 
+@torch.inference_mode()
+def step_seconds(decoder: Llama, rows: int, *, few: bool, steps: int = 40) -> float:
+    """A step of so few rows from a full ring, without torch or with it."""
+    x = torch.randn(rows, CONTEXT, decoder.shape.width)
+    ring, own = Ring(decoder.shape, rows, CONTEXT, like=x), np.arange(rows)
+    decoder(x, ring=ring)
+    before, few_rows.MOST = few_rows.MOST, rows if few else 0
+    try:
+        decoder.step(x[:, -1], ring, own)
+        return min(seconds(lambda: [decoder.step(x[:, -1], ring, own) for _ in range(steps)]) for _ in range(3)) / steps
+    finally:
+        few_rows.MOST = before
+
+
 def training_tokens_per_second(made: Any, steps: int = 2, batch: int = 8) -> float:
     """Losses, gradients and AdamW on windows of 256 orders."""
     rng = np.random.default_rng(0)
@@ -214,6 +229,9 @@ def test_orders_per_second() -> None:
     line("one start read for all rollouts, ms", f"{1e3 * once:,.1f}")
     line("  once for each, ms", f"{1e3 * each:,.0f}")
     line("  times as fast", f"{each / once:,.0f}")
+    for rows in (1, 4, few_rows.MOST):
+        ways = [1e3 * step_seconds(plain.model.decoder, rows, few=few) for few in (True, False)]
+        line(f"the decoder's step of {rows} row(s), ms; by torch", f"{ways[0]:.2f}; {ways[1]:.2f}")
     for name in ("factorised head", "joint head"):
         line(f"training, {name}, tokens/s", f"{training_tokens_per_second(made[name]):,.0f}")
 

@@ -56,13 +56,12 @@ def test_days_that_go_together_widen_the_interval_and_mcnemar_does_not_see_it() 
     assert found["mcnemar_p"] < found["p"] / 1000
 
 
-@pytest.mark.parametrize("rate", [0.5])
-def test_the_interval_of_a_gap_covers_its_truth(rate: float) -> None:
+def test_the_interval_of_a_gap_covers_its_truth() -> None:
     covered = 0
     for seed in range(300):
         rng = np.random.default_rng(seed)
         level = rng.normal(0, 0.15, 30)[:, None]  # what both find easy on a day
-        right = [rng.random((30, 5)) < np.clip(rate + level + gain, 0, 1) for gain in (0.1, 0.0)]
+        right = [rng.random((30, 5)) < np.clip(0.5 + level + gain, 0, 1) for gain in (0.1, 0.0)]
         one, other = ({f"{i}": (i // 5, float(r)) for i, r in enumerate(part.ravel())} for part in right)
         found = paired(one, other)
         assert found is not None
