@@ -194,8 +194,8 @@ def _tab8(found: Mapping[str, Result]) -> Made:
     columns = ("generator", "answers", "by", "targets", "volatility too", "seconds a start", "accuracy of trends")
     summary = (
         "One set of rollouts answers every horizon and both kinds of target; a forecaster is trained for each. The "
-        "seconds of a start are those of one process, for all its answers together; whatever else ran on the machine is "
-        "in those of simulations."
+        "seconds of a start are those of one process, for all its answers together; those of simulations hold whatever "
+        "else ran on the machine."
     )
     return Made("forecasters and simulations", (Table(_COST, columns, tuple(rows)),), summary, _notes(found))
 
