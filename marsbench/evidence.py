@@ -181,6 +181,8 @@ class Metric(ABC):
     """Where the three controls and the oracle must land, in each task that has the metric; tests hold it to that."""
     ceiling_from_oracle: ClassVar[bool] = False
     """Whether its scores take what the oracle scores as their ceiling (``TrajectoryPairs.ceilings``)."""
+    floor_from_baseline: ClassVar[bool] = True
+    """Whether its scores take frozen floors (``TrajectoryPairs.floors``); False where it measures all floors itself."""
     replay_alone: ClassVar[Mapping[str, str]] = {}
     """Key of a score that depends on replay alone -> the score whose ceiling it is. A leaderboard shows it as that."""
 

@@ -68,7 +68,10 @@ def with_floors(course: Course, bench: Bench) -> Course:
 
     A course that the floor generator cannot run has none, and its results say why.
     """
-    stored, facts = _frozen(FLOORS, course, bench)
+    if any(metric.floor_from_baseline for metric in course.metrics.values()):
+        stored, facts = _frozen(FLOORS, course, bench)
+    else:
+        stored, facts = {}, {"hash": None, "reason": "its metrics measure their floors themselves"}
     course = replace(course, floors=stored, floors_facts=facts)
     if not any(metric.ceiling_from_oracle for metric in course.metrics.values()):
         return course

@@ -49,6 +49,8 @@ class Made:
     """What the comparison comes to, in a sentence or two."""
     notes: tuple[str, ...]
     """What differs from the paper."""
+    drawn: tuple[Table, ...] = ()
+    """What only the picture shows."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,32 @@ class MissingScores(ValueError):
     """A result without the scores that an item needs: made by other metrics, or by an older version of them."""
 
 
+def rows_of(result: Result, name: str) -> list[dict[str, Any]]:
+    """The rows of a table of any of its metrics.
+
+    Raises
+    ------
+    MissingScores
+        If none has it.
+    """
+    for outcome in result.outcomes.values():
+        if name in outcome.tables:
+            table = outcome.tables[name]
+            return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    raise MissingScores(f"it has no table {name!r}")
+
+
 ITEMS: dict[str, str] = {
     "fig11": "marsbench.reproduce_fig11:FIG11",
+    "fig23": "marsbench.reproduce_impact:FIG23",
+    "fig24": "marsbench.reproduce_factors:FIG24",
+    "fig25": "marsbench.reproduce_factors:FIG25",
+    "fig26": "marsbench.reproduce_factors:FIG26",
+    "fig6a": "marsbench.reproduce_impact:FIG6A",
+    "fig6b": "marsbench.reproduce_impact:FIG6B",
     "fig7a": "marsbench.reproduce_forecasts:FIG7A",
+    "fig9a": "marsbench.reproduce_factors:FIG9A",
+    "fig9b": "marsbench.reproduce_factors:FIG9B",
     "tab6": "marsbench.reproduce_tab6:TAB6",
     "tab7": "marsbench.reproduce_tab7:TAB7",
     "tab8": "marsbench.reproduce_forecasts:TAB8",

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from marsbench.jackknife import Replicated
-from marsbench.reproduce import BoardItem, Made, MissingScores, Table
+from marsbench.reproduce import BoardItem, Made, Table, rows_of
 from marsbench.results import Result
 from marsbench.scores import Score
 from marsbench.stats.intervals import deletion_weights
@@ -24,17 +24,9 @@ PALETTE = ("#2a6f97", "#bc4b51", "#5b8e7d", "#f4a259", "#8e6c8a", "#222222", "#9
 _ACCURACY, _PAIRS, _COST = "Accuracy of the trend", f"Against {FORECASTER}, the same starts", "What each is, and costs"
 
 
-def _rows(result: Result, name: str) -> list[dict[str, Any]]:
-    for outcome in result.outcomes.values():
-        if name in outcome.tables:
-            table = outcome.tables[name]
-            return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
-    raise MissingScores(f"it has no table {name!r}")
-
-
 def _horizons(found: Mapping[str, Result]) -> list[int]:
     """Minutes of the trends that were asked for."""
-    rows = [row for result in found.values() for row in _rows(result, "forecast_summary")]
+    rows = [row for result in found.values() for row in rows_of(result, "forecast_summary")]
     return sorted({row["minutes"] for row in rows if row["kind"] == "trend"})
 
 
@@ -45,7 +37,7 @@ def _score(result: Result, minutes: int, statistic: str = "accuracy", kind: str 
 
 def _outcomes(result: Result, minutes: int) -> dict[str, tuple[int, float]]:
     """Start -> (cluster, whether the forecast class came)."""
-    rows = _rows(result, "forecast_outcomes")
+    rows = rows_of(result, "forecast_outcomes")
     return {row["start"]: (row["cluster"], row["right"]) for row in rows if row["target"] == f"trend.{minutes}m"}
 
 
@@ -177,14 +169,14 @@ def _tab8(found: Mapping[str, Result]) -> Made:
     horizons = _horizons(found)
     rows: list[tuple[Any, ...]] = []
     for label, result in found.items():
-        about = {row["name"]: row["value"] for row in _rows(result, "forecast_about")}
+        about = {row["name"]: row["value"] for row in rows_of(result, "forecast_about")}
         told = about.get("core_seconds_per_start")
         spent = result.cost.get("simulate_s")
         cost = float(told) if told else (float(spent) / result.task["starts"] if spent else None)
         scores = [_score(result, k) for k in horizons]
         known = [s.value for s in scores if s is not None and s.value is not None]
         mean = float(np.mean(known)) if len(known) == len(horizons) else None
-        targets = {row["target"] for row in _rows(result, "forecast_outcomes")}
+        targets = {row["target"] for row in rows_of(result, "forecast_outcomes")}
         volatility = any(name.startswith("volatility") for name in targets)
         simulates = result.generator["kind"] == "session"
         rows.append(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,8 @@ class Rollouts:
     say: Callable[[str], None] = print
     label: str = ""
     rates: list[float] = field(default_factory=list)
-    """Orders per second of each chunk."""
+    """Orders per second of each chunk. This, ``orders``, ``simulate_s`` and ``notes`` are of the unit's own generator,
+    not of others that the task simulates beside it."""
     orders: int | None = 0
     """Messages in all trajectories; None where book snapshots are all there is."""
     simulate_s: float = 0.0
@@ -95,7 +96,8 @@ class Rollouts:
                 f"generator {generator.name!r} is of kind {generator.kind}; only a session can be simulated"
             )
         chunks = chunked(starts, rollouts, generator.rows_together(len(starts) * rollouts))
-        paths = [self.path(generator, chunk, rollouts, horizon_ns, agents) for chunk in chunks]
+        known = {id(s.history): start_hash(s) for s in {id(s.history): s for s in starts}.values()}
+        paths = [self.path(generator, chunk, rollouts, horizon_ns, agents, known) for chunk in chunks]
         found: dict[Path, list[Trajectory]] = {}
         for path in paths:
             ready = self._read(path)
@@ -110,7 +112,8 @@ class Rollouts:
         found.update(self._make(generator, todo, rollouts, horizon_ns, agents, total=len(chunks)))
         out: list[list[Trajectory]] = []
         for chunk, path in zip(chunks, paths, strict=True):
-            self._account(found[path])
+            if generator is self.generator:
+                self._account(found[path])
             out.extend(found[path][i * rollouts : (i + 1) * rollouts] for i in range(len(chunk)))
         return out
 
@@ -121,15 +124,21 @@ class Rollouts:
         rollouts: int,
         horizon_ns: int,
         agents: Sequence[AgentFactory] = (),
+        known: Mapping[int, str] | None = None,
     ) -> Path:
-        """Where a chunk is kept: a hash of everything that its content depends on."""
+        """Where a chunk is kept: a hash of everything that its content depends on.
+
+        ``known`` holds hashes of starts by the identity of their histories; those of one history are the same moment.
+        """
         own = generator is self.generator
         content = {
             "marsbench": marsbench.__version__,
             "generator": identity(generator),
             "artifact": self.artifact.content_hash if own and self.artifact else None,
             "dataset": self.dataset_hash,
-            "starts": [(s.name, start_hash(s)) for s in starts],
+            "starts": [
+                (s.name, (known or {}).get(id(s.history)) or start_hash(s), *([s.arm] if s.arm else [])) for s in starts
+            ],
             "rollouts": rollouts,
             "horizon_ns": int(horizon_ns),
             "seed": self.seed,

@@ -12,7 +12,9 @@ from marsbench.market.books import Market
 from marsbench.market.rules import MINUTE, MatchingRules, clock_text
 from marsbench.market.trajectory import Trajectory
 from marsbench.questions import clocks_within
+from marsbench.scores import Score
 from marsbench.simulation.contracts import Start
+from marsbench.validity import Health, Side, order_scores
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset, Period
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 TRAINING_PERIODS = 10
 """So many of the latest training periods of an instrument are kept to recognise copies of them."""
 GOLDEN = 0.6180339887498949
+Read = tuple[str, MinuteBars, Health | None]
+"""Instrument, bars and health of one market."""
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:
@@ -106,3 +110,12 @@ def _training(dataset: Dataset) -> dict[str, list[MinuteBars]]:
     for period in sorted(dataset.split("train"), key=lambda p: (p.date, p.start_ns)):
         periods.setdefault(period.instrument, []).append(period)
     return {name: [dataset.bars(p) for p in own[-TRAINING_PERIODS:]] for name, own in periods.items()}
+
+
+def validity_of(replayed: Sequence[Read], simulated: Sequence[Read], clusters: int) -> tuple[Score, ...]:
+    """Validity of simulations beside replay of the same starts, from what was read off them."""
+    replay, simulations = (
+        Side(MinuteBars.stack([bars for _, bars, _ in side]), [h for *_, h in side if h], [name for name, *_ in side])
+        for side in (replayed, simulated)
+    )
+    return order_scores(replay, simulations, clusters)

@@ -14,7 +14,6 @@ from marsbench.evidence import Task, TaskContext, measured
 from marsbench.fitting import latest_days
 from marsbench.forecasts import Forecasts
 from marsbench.labels import Mids
-from marsbench.market.bars import MinuteBars
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory
@@ -22,17 +21,14 @@ from marsbench.questions import TRAINING_DAYS, Question, Target, numbers, target
 from marsbench.scores import Score
 from marsbench.simulation.contracts import ForecastGenerator, Generator, Kind, Start
 from marsbench.stats.classes import classify
-from marsbench.validity import Health, Side, order_scores
 
-from ._starts import replay_after, starts_of
+from ._starts import Read, replay_after, starts_of, validity_of
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_Read = tuple[str, MinuteBars, Health | None]
-"""Instrument, bars and health of one market."""
 _ASKED: dict[tuple[Any, ...], Question] = {}
 """What was frozen on the training periods of a data set, for the next generator."""
 
@@ -123,23 +119,18 @@ class Forecasting(Task):
     ) -> tuple[Floats, tuple[Score, ...]]:
         """``[S, R, T]`` of the rollouts, and their validity, from one replay of each."""
         numbers: list[Floats] = []
-        sides: tuple[list[_Read], list[_Read]] = ([], [])
+        replayed: list[Read] = []
+        rolled: list[Read] = []
         for start, row in zip(starts, simulated, strict=True):
             at = np.array([start.rules.trading_ns(start.clock_ns)])
             for rollout in row:
                 done = replay_trajectory(rollout, levels=1)
                 numbers.append(self._numbers(Mids.of(rollout, done=done), at)[0])
-                sides[1].append((start.instrument, *measured(start, rollout, done)))
+                rolled.append((start.instrument, *measured(start, rollout, done)))
             window = replay_after(dataset, start.rules, start.instrument, start.date, start.clock_ns, self.minutes)
-            sides[0].append((start.instrument, *measured(start, window)))
-        replay, rollouts = (
-            Side(
-                MinuteBars.stack([bars for _, bars, _ in side]), [h for *_, h in side if h], [name for name, *_ in side]
-            )
-            for side in sides
-        )
-        clusters = len({start.cluster for start in starts})
-        return np.reshape(numbers, (len(starts), self.rollouts, -1)), order_scores(replay, rollouts, clusters)
+            replayed.append((start.instrument, *measured(start, window)))
+        validity = validity_of(replayed, rolled, len({start.cluster for start in starts}))
+        return np.reshape(numbers, (len(starts), self.rollouts, -1)), validity
 
     def _numbers(self, mids: Mids, at: Ints) -> Floats:
         return numbers(self.label, self.targets, mids, at)

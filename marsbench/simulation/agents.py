@@ -1,4 +1,4 @@
-"""Simple agents: the smallest useful example, and the two that the contract tests send in."""
+"""Simple agents: those that the contract tests send in."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.market.clearing_house import BookView, Events
-from marsbench.market.orders import ORDER, Flag, Kind
+from marsbench.market.orders import ORDER, Kind
 from marsbench.market.rules import SECOND
-from marsbench.simulation.contracts import NEVER, Agent, AgentFactory, RowOrders, Rows, Start
+from marsbench.simulation.contracts import Agent, AgentFactory, RowOrders, Rows, Start
+from marsbench.simulation.execution import BUY, Sweep
 
 
 class PeriodicAgent(Agent):
@@ -51,36 +52,6 @@ class FarOrderAgent(PeriodicAgent):
         return RowOrders(rows, out)
 
 
-class MarketBuyer(Agent):
-    """Buys ``size_shares`` once, ``after_ns`` after the start, with one immediate-or-cancel order.
-
-    The simplest agent that moves a market, and an example to copy from.
-    """
-
-    def __init__(self, starts: Sequence[Start], rollouts: int, *, size_shares: int, after_ns: int = SECOND) -> None:
-        if size_shares <= 0:
-            raise ValueError(f"size_shares must be positive, got {size_shares}")
-        self.size_shares = size_shares
-        self.wake_ns = np.repeat(np.array([s.clock_ns for s in starts], np.int64), rollouts) + after_ns
-        self.bought = np.zeros(len(self.wake_ns), np.int64)
-
-    def next_wake(self, rows: Rows) -> NDArray[np.int64]:
-        return self.wake_ns[rows]
-
-    def act(self, rows: Rows, book: BookView) -> RowOrders:
-        self.wake_ns[rows] = NEVER
-        out = np.zeros(len(rows), ORDER)
-        out["kind"] = Kind.BID
-        out["price_ticks"] = book.limits_ticks[1]
-        out["size_shares"] = self.size_shares
-        out["flags"] = Flag.IOC
-        return RowOrders(rows, out)
-
-    def notify(self, events: Events) -> None:
-        mine = events.fills["bid_owner"] == self.owner
-        np.add.at(self.bought, events.fill_rows[mine], events.fills["size_shares"][mine])
-
-
 def periodic(every_ns: int) -> AgentFactory:
     """An agent that wakes and never sends anything."""
     return AgentFactory(lambda s, r: PeriodicAgent(s, r, every_ns=every_ns), "periodic", {"every_ns": every_ns})
@@ -92,9 +63,11 @@ def far_orders(every_ns: int) -> AgentFactory:
 
 
 def market_buyer(size_shares: int, after_ns: int = SECOND) -> AgentFactory:
-    """See ``MarketBuyer``."""
-    return AgentFactory(
-        lambda s, r: MarketBuyer(s, r, size_shares=size_shares, after_ns=after_ns),
-        "market-buyer",
-        {"size_shares": size_shares, "after_ns": after_ns},
-    )
+    """Buys so many shares once, in every row, whatever the price: the simplest agent that moves a market."""
+    style = Sweep(after_s=after_ns / SECOND)
+
+    def make(starts: Sequence[Start], rollouts: int) -> Agent:
+        rows = len(starts) * rollouts
+        return style.agent(starts, rollouts, np.full(rows, BUY), np.full(rows, size_shares))
+
+    return AgentFactory(make, "market-buyer", {"size_shares": size_shares, "after_ns": after_ns})

@@ -72,6 +72,9 @@ class Start:
     """Unit of inference that this start belongs to (day x instrument; on a single day a 25-minute block)."""
     oracle: Any = None
     """Hidden state of the market, filled for the generator ``reference`` alone."""
+    arm: int = 0
+    """Number of the arm, where an experiment simulates the same start several times side by side. Arms share their
+    random numbers: what differs between them is what agents do."""
 
     @property
     def uid(self) -> int:

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 BINS = 9
 
-_GRID = np.linspace(0.0, 2.0, 401)
+GRID = np.linspace(0.0, 2.0, 401)
 _CURVATURE = np.geomspace(1e-2, 1e6, 161)
 
 
@@ -61,7 +61,7 @@ class PowerLaw:
         return "holds" if sharp else "inconclusive"
 
 
-class _Sums:
+class Sums:
     """Sums by instrument-day behind the least-squares fit of every shape of a family ``[G]`` at once."""
 
     def __init__(self, impacts: Impacts, shape: Any) -> None:
@@ -91,28 +91,28 @@ class _Sums:
         return np.asarray(self.yy.sum() - self.gains(np.ones((1, len(self.yy))))[0])
 
 
-class _Power:
-    count = len(_GRID)
+class Power:
+    count = len(GRID)
 
     def __call__(self, g: int, q: Floats) -> Floats:
-        return np.asarray(q ** _GRID[g])
+        return np.asarray(q ** GRID[g])
 
 
-class _Logarithm:
+class Logarithm:
     count = len(_CURVATURE)
 
     def __call__(self, g: int, q: Floats) -> Floats:
         return np.asarray(np.log1p(_CURVATURE[g] * q))
 
 
-def _peak(gain: Floats) -> Floats:
+def peak(gain: Floats) -> Floats:
     """Where on the grid the gain is largest, refined by a parabola, ``[B]``; NaN where nothing is explained."""
     best = gain.argmax(axis=-1)
     inner = np.clip(best, 1, gain.shape[-1] - 2)
     left, middle, right = (np.take_along_axis(gain, (inner + i)[:, None], -1)[:, 0] for i in (-1, 0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         shift = np.where(best == inner, 0.5 * (left - right) / (left - 2 * middle + right), 0.0)
-    found = _GRID[best] + np.where(np.isfinite(shift), shift, 0.0) * (_GRID[1] - _GRID[0])
+    found = GRID[best] + np.where(np.isfinite(shift), shift, 0.0) * (GRID[1] - GRID[0])
     return np.where(gain.max(axis=-1) > 0, found, np.nan)
 
 
@@ -124,18 +124,18 @@ def fit_power_law(impacts: Impacts) -> PowerLaw | None:
     n = len(impacts.size)
     if n < 10:
         return None
-    sums = _Sums(impacts, _Power())
+    sums = Sums(impacts, Power())
 
     def statistic(weights: Floats) -> Floats:
-        return _peak(sums.gains(weights))
+        return peak(sums.gains(weights))
 
     interval = cluster_interval(statistic, impacts.days, what="instrument-days")
     delta = float(statistic(np.ones((1, impacts.days)))[0])
     exact = np.stack([np.bincount(impacts.instrument, impacts.impact * impacts.size**delta),
                       np.bincount(impacts.instrument, impacts.size ** (2 * delta))])  # fmt: skip
     rest = float(sums.rest().min())
-    linear = float(sums.rest()[np.argmin(np.abs(_GRID - 1))])
-    logarithm = float(_Sums(impacts, _Logarithm()).rest().min())
+    linear = float(sums.rest()[np.argmin(np.abs(GRID - 1))])
+    logarithm = float(Sums(impacts, Logarithm()).rest().min())
     low, high = np.quantile(impacts.size, (0.01, 0.99))
     return PowerLaw(
         delta, float(interval.low), float(interval.high), exact[0] / exact[1], n, impacts.days,

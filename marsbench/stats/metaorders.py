@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.market.bars import minute_bars
-from marsbench.market.replay import replay_trajectory
+from marsbench.market.replay import Replay, replay_trajectory
 from marsbench.market.rules import SECOND
 from marsbench.market.trajectory import Trajectory
 from marsbench.stats.windows import codes
@@ -76,8 +76,8 @@ class DayImpacts:
 class MidPath:
     """The mid price of one day at any time, as a step function of trading time."""
 
-    def __init__(self, trajectory: Trajectory) -> None:
-        done = replay_trajectory(trajectory, levels=1)
+    def __init__(self, trajectory: Trajectory, *, done: Replay | None = None) -> None:
+        done = done or replay_trajectory(trajectory, levels=1)
         assert done.snapshots is not None
         sent = trajectory.orders["time_ns"]
         self.rules = trajectory.rules

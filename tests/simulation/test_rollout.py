@@ -116,7 +116,7 @@ def test_an_agent_is_told_of_its_fills() -> None:
 
     runs = simulate(MetronomeGenerator(), [opening()], 3, 5 * SECOND, key=0, agents=[AgentFactory(make)])[0]
     in_record = [int(t.fills["size_shares"][t.fills["bid_owner"] == 1].sum()) for t in runs]
-    assert made[0].bought.tolist() == in_record == [700, 700, 700]
+    assert made[0].executed.tolist() == in_record == [700, 700, 700]
 
 
 def test_replaying_a_rollout_gives_its_fills_and_its_period_is_the_horizon() -> None:
