@@ -215,10 +215,10 @@ def _gatheral(market: Market, weights: Floats) -> Floats:
     after = market.afterwards(weights)
     z = np.arange(after.shape[1]) / market.end
     late = z > 1
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log(after[:, late])
     x = np.log(z[late])
-    return np.asarray(-(logs * x).sum(axis=1) / (x**2).sum() + market.law(weights)[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        decay = -(np.log(after[:, late]) * x).sum(axis=1) / (x**2).sum()
+    return np.asarray(decay + market.law(weights)[0])
 
 
 def _pairing(markets: Mapping[str, Market], weights: Floats) -> Table:

@@ -42,7 +42,7 @@ class SquareRootLaw(Metric):
     Formula
         Impact is ``side (ln mid with the metaorder - ln mid of the control arm)`` over a day's volatility, at the end
         of trading unless said; both arms have the same random numbers, and the control arm is the null agent's. Size is
-        executed shares over a day's volume. ``square_root_law.delta`` and ``.y``: ``I = Y (Q/V)^delta`` by nonlinear
+        executed shares over a day's volume. ``square_root_law.delta`` and ``.log_y``: ``I = Y (Q/V)^delta`` by nonlinear
         least squares, both free, no additive term, one metaorder one point; tables have them by agent, and with the
         window's volatility and volume. ``.relaxation``: mean impact at the end of the tail over that at the end of
         trading. ``.monotonicity``: share of pairs of neighbouring sizes, all else the same, where the larger one has
@@ -108,7 +108,7 @@ def _described(own: Market, weights: Floats) -> list[Score]:
     delta, log_y = own.law(weights)
     found = {
         "delta": (delta, "1"),
-        "y": (np.exp(log_y), "daily volatilities"),
+        "log_y": (log_y, "ln of daily volatilities"),
         "relaxation": (own.relaxation(weights), "of the peak"),
         "monotonicity": (own.monotonicity(weights), "share of pairs"),
         "asymmetry": (own.asymmetry(weights), "of the mean impact"),
