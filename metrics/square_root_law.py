@@ -41,13 +41,13 @@ class SquareRootLaw(Metric):
 
     Formula
         Impact is ``side (ln mid with the metaorder - ln mid of the control arm)`` over a day's volatility, at the end
-        of trading unless said; both arms have the same random numbers, and the control arm is the null agent's. Size is
-        executed shares over a day's volume. ``square_root_law.delta`` and ``.log_y``: ``I = Y (Q/V)^delta`` by nonlinear
-        least squares, both free, no additive term, one metaorder one point; tables have them by agent, and with the
-        window's volatility and volume. ``.relaxation``: mean impact at the end of the tail over that at the end of
-        trading. ``.monotonicity``: share of pairs of neighbouring sizes, all else the same, where the larger one has
-        more impact. ``.asymmetry``: buying less selling, over their mean. ``.kyle_lambda``: slope through 0 of the
-        impact on Q/V.
+        of trading unless said; both arms have the same random numbers, and the control arm is the null agent's. Size
+        is executed shares over a day's volume. ``square_root_law.delta`` and ``.log_y``: ``I = Y (Q/V)^delta`` by
+        nonlinear least squares, both free, no additive term, one metaorder one point; tables have them by agent, and
+        with the window's volatility and volume. ``.relaxation``: mean impact at the end of the tail over that at the
+        end of trading. ``.monotonicity``: share of pairs of neighbouring sizes, all else the same, where the larger
+        one has more impact. ``.asymmetry``: buying less selling, over their mean. ``.kyle_lambda``: slope through 0 of
+        the impact on Q/V.
         Closeness to the truth, where the market's hidden state is known: ``impact_gap.impact`` and ``.path`` are root
         mean squared differences of mean impacts (by agent and size; by agent and minute) over the root mean square of
         the true ones; ``.exponent``, ``.prefactor`` (of ln Y), ``.decay`` (of the relaxation), ``.monotonicity`` and

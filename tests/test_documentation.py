@@ -352,6 +352,14 @@ def test_a_run_finds_the_trained_generator_example_and_says_how_to_train_it_wher
     assert list(run().training) == ["train.interval", "train.total"]
 
 
+def test_the_forecaster_example_states_the_shares_of_training(installed: Any, home: Path, tmp_path: Path) -> None:
+    """Terciles of training: thirds, each of which costs ln 3."""
+    data = str(home / f"reference-v{VERSION}")
+    only = {"tasks": ["forecasting,minutes=1"], "datasets": [data], "results": tmp_path, "track": False, "limit": 6}
+    (path,) = runner.run(["class-shares"], **only).done
+    assert results.read(path).scores["trend.log_loss.1m"].value == pytest.approx(np.log(3), abs=0.02)
+
+
 def test_the_test_of_the_metric_example_passes(installed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "metrics"))
     block = example("tests/metrics/test_direction.py")
