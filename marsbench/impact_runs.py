@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ class Example:
 class ImpactRuns(Evidence):
     """N metaorders from S starts. Those of one start differ in agent, side, size and rollout and share a control arm.
 
-    ``own``, ``overlay``, ``truth`` and ``other_truth`` hold the same N metaorders in the same order, in several
+    ``own``, ``overlay`` and ``other_truth`` hold the same N metaorders in the same order, in several
     markets.
     """
 
@@ -129,11 +130,11 @@ class ImpactRuns(Evidence):
     overlay: Arm
     """In recorded flow, which plays on as it was: what the orders do to the book when nobody reacts."""
     truth: Arm | None = None
-    """In the true market, from its hidden state, where that is known; over several rollouts, see ``truth_rollouts``."""
+    """In the true market, from its hidden state, where that is known: ``truth_rollouts`` times N metaorders, all N of
+    one rollout after the other."""
     other_truth: Arm | None = None
     """The same with other random numbers: how close the truth comes to itself."""
     truth_rollouts: int = 0
-    """``truth`` is the mean over so many rollouts (its ``executed_shares`` rounded)."""
     example: Example | None = None
     single_day: bool = False
     simulations: tuple[Score, ...] = ()
@@ -152,6 +153,17 @@ class ImpactRuns(Evidence):
     def clusters(self) -> Ints:
         """Unit of inference of each metaorder, ``[N]``: all of one start belong together."""
         return self.start_clusters[self.start]
+
+    def repeated(self, times: int) -> Self:
+        """The same metaorders so many times, one set after the other: what ``truth`` is about."""
+        return replace(
+            self,
+            start=np.tile(self.start, times),
+            agent=np.tile(self.agent, times),
+            side=np.tile(self.side, times),
+            rank=np.tile(self.rank, times),
+            target_shares=np.tile(self.target_shares, times),
+        )
 
     def sizes(self, arm: Arm, normaliser: Normalisers) -> Floats:
         """``[N]`` Q/V: executed shares over those of the normaliser."""

@@ -109,7 +109,7 @@ def _fig6b(found: Mapping[str, Result]) -> Made:
     columns = ("market", "agent", "unit", "n", "exponent", "from, to", "Y", "from, to ", "R2", "decades",
                "AIC - linear", "AIC - log", "like a square root")  # fmt: skip
     tables = [Table("I = Y (Q/V)^exponent", columns, tuple(laws)), _gaps(found), _pairing(found), _kyle(found),
-              _checks(found)]  # fmt: skip
+              _checks(found), _costs(found)]  # fmt: skip
     points = [
         (label, r["agent"], r["size"], r["value"], r["ci_low"], r["ci_high"], r["participation"])
         for label, rows in markets(found, "impact_points")
@@ -203,6 +203,18 @@ def _checks(found: Mapping[str, Result]) -> Table:
     return Table(
         "Symmetry, monotonicity, no arbitrage", ("market", "check", "value", "from, to", "verdict"), tuple(rows)
     )
+
+
+def _costs(found: Mapping[str, Result]) -> Table:
+    """What the metaorders of each generator took, when they were simulated."""
+    rows = []
+    for label, result in found.items():
+        n = next(s.n for key, s in result.scores.items() if key.startswith("square_root_law."))
+        spent, orders = result.cost.get("simulate_s"), result.cost.get("orders")
+        if spent:
+            rows.append((label, n, orders, float(spent), float(spent) / n, result.cost.get("orders_per_s")))
+    columns = ("generator", "metaorders", "orders", "process seconds", "a metaorder", "orders/s of a process")
+    return Table("Cost of simulating, control arms included", columns, tuple(rows))
 
 
 def _draw_6b(made: Made) -> Figure:

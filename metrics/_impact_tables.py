@@ -67,9 +67,11 @@ def _laws(runs: ImpactRuns, arms: Mapping[str, Arm]) -> Table:
     for name, arm in arms.items():
         for words, normaliser in (("day", runs.daily), ("window", runs.window)):
             market = Market(runs, arm, normaliser)
-            for agent, keep in _agents(runs).items():
+            for agent, keep in _agents(market.runs).items():
                 good = keep & market.known & (market.size > 0)
-                law = fit_law(market.size[good], market.impact[good, market.end], runs.clusters[good], market.clusters)
+                law = fit_law(
+                    market.size[good], market.impact[good, market.end], market.runs.clusters[good], market.clusters
+                )
                 rows.append({"market": name, "agent": agent, "normaliser": words, **_law(law, int(good.sum()))})
     return _rows(rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +148,7 @@ class MarketImpact(Task):
             oracle = registry.generator(ORACLE)
             again = experiment.market(oracle, hidden, rollouts * (2 + TRUTH_ROLLOUTS))
             other = again.arm(rollouts, rollouts)
-            truth = _mean([again.arm(rollouts * (2 + k), rollouts) for k in range(TRUTH_ROLLOUTS)])
+            truth = _joined([again.arm(rollouts * (2 + k), rollouts) for k in range(TRUTH_ROLLOUTS)])
         overlay = experiment.market(Overlay(recorded), starts, 1)
         v, s, _ = (x.ravel() for x in np.indices((len(variants), len(starts), rollouts)))
         return ImpactRuns(
@@ -281,22 +281,9 @@ def _column(runs: NDArray[np.object_], name: str) -> Floats:
     return np.array([getattr(run, name) for run in runs.ravel()], np.float64)
 
 
-def _mean(arms: Sequence[Arm]) -> Arm:
-    """What several rollouts of the same metaorders come to on average; missing ones are left out."""
-
-    def mean(name: str) -> Floats:
-        values = np.stack([getattr(arm, name) for arm in arms]).astype(np.float64)
-        there = np.isfinite(values)
-        total = np.where(there, values, 0).sum(axis=0)
-        return np.where(there.any(axis=0), total / np.maximum(there.sum(axis=0), 1), np.nan)
-
-    def whole(name: str) -> Ints:
-        return np.rint(mean(name)).astype(np.int64)
-
-    return Arm(
-        whole("executed_shares"), whole("passive_shares"), mean("price_ticks"), mean("path"), mean("drift"),
-        whole("window_shares"), whole("rejected"),
-    )  # fmt: skip
+def _joined(arms: Sequence[Arm]) -> Arm:
+    """All metaorders of several rollouts, one after the other."""
+    return Arm(**{f.name: np.concatenate([getattr(arm, f.name) for arm in arms]) for f in fields(Arm)})
 
 
 @dataclass(frozen=True)

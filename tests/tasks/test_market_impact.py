@@ -141,10 +141,12 @@ def test_the_truth_is_the_reference_market_from_its_hidden_state(tmp_path: Path)
     assert runs.truth is not None
     assert runs.other_truth is not None
     assert runs.truth_rollouts == 2
-    arms = [runs.own, runs.other_truth, runs.truth]
-    for k, one in enumerate(arms):
-        for other in arms[k + 1 :]:
-            assert not np.array_equal(one.path, other.path)
+    assert len(runs.truth.path) == 2 * len(runs.start)
+    n = len(runs.start)
+    paths = [runs.own.path, runs.other_truth.path, runs.truth.path[:n], runs.truth.path[n:]]
+    for k, one in enumerate(paths):
+        for other in paths[k + 1 :]:
+            assert not np.array_equal(one, other)
     share = runs.target_shares / runs.daily.shares[runs.start]
     own = data.metaorders()
     assert own is not None
