@@ -160,7 +160,7 @@ def with_fewer_draws(answer: KnownAnswer, draws: int) -> KnownAnswer:
     return replace(answer, draw=partial(answer.draw, expected_from=draws))
 
 
-EXPECTED_FROM = {"lob-bench": 12, "memorisation": 60}
+EXPECTED_FROM = {"lob-bench": 12, "memorisation": 60, "impact-ode": 60}
 FAST = {
     "distribution-similarity": ("same.normal", "same.ticks", "same.other-day", "far.0.5", "near.heavy"),
     "lob-bench": ("interval.days.sizes", "exchangeable", "prediction.untaught", "prediction.days.untaught"),
