@@ -11,10 +11,13 @@ from marsbench.reproduce import BoardItem, Made, MissingScores, Table, rows_of
 from marsbench.results import Result
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKS = "osD^vP"
+CONSTANT = "1"
+"""The factor that all metaorders have in common; it is much larger than the others, so colours leave it out."""
 NAMES = {"resiliency": "resiliency", "lob_pressure": "LOB pressure", "lob_depth": "LOB depth"}
 
 
@@ -116,8 +119,8 @@ def _draw_bins(made: Made) -> Figure:
     tables = [t for t in made.tables if t.title.startswith("Impact by ")]
     labels = list(dict.fromkeys(row[0] for t in tables for row in t.rows))
     with style():
-        drawn, axes = figure(len(labels), len(tables), width=4.4, height=2.7)
-        for k, (label, table) in enumerate((label, table) for label in labels for table in tables):
+        drawn, axes = figure(len(tables), len(labels), width=3.7, height=2.9)
+        for k, (table, label) in enumerate((table, label) for table in tables for label in labels):
             ax, own = axes[k], [row for row in table.rows if row[0] == label]
             for i, agent in enumerate(dict.fromkeys(row[1] for row in own)):
                 rows = np.array([[np.nan if v is None else v for v in row[3:7]] for row in own if row[1] == agent])
@@ -153,6 +156,14 @@ def _fig25(found: Mapping[str, Result]) -> Made:
                 (Table("matrix", columns, tuple(whole)),))  # fmt: skip
 
 
+def _numbers(ax: Axes, matrix: Any, text: str, dark: float) -> None:
+    """The values of a coloured matrix, white where the colour is dark."""
+    for i, j in np.ndindex(matrix.shape):
+        value = matrix[i, j]
+        colour = "white" if abs(value) > dark else "black"
+        ax.text(j, i, text.format(value) if np.isfinite(value) else "-", ha="center", va="center", size=8, color=colour)
+
+
 def _draw_25(made: Made) -> Figure:
     from marsbench.drawing import figure, style
 
@@ -166,10 +177,7 @@ def _draw_25(made: Made) -> Figure:
             values = [np.nan if row[column] is None else row[column] for row in whole.rows if row[0] == label]
             matrix = np.array(values, np.float64).reshape(len(names), -1)
             ax.imshow(matrix, cmap="coolwarm", vmin=-1, vmax=1)
-            for i, j in np.ndindex(matrix.shape):
-                ax.text(
-                    j, i, f"{matrix[i, j]:.2f}" if np.isfinite(matrix[i, j]) else "-", ha="center", va="center", size=7
-                )
+            _numbers(ax, matrix, "{:.2f}", 0.6)
             ax.set_xticks(range(len(names)), names, rotation=35, ha="right")
             ax.set_yticks(range(len(names)), names)
             ax.grid(False)
@@ -216,12 +224,10 @@ def _draw_9b(made: Made) -> Figure:
             matrix = np.full((len(decays), len(factors)), np.nan)
             for row in own:
                 matrix[decays.index(row[2]), factors.index(row[1])] = np.nan if row[column] is None else row[column]
-            most = float(np.nanmax(np.abs(matrix))) or 1.0
+            scaled = matrix[:, [f != CONSTANT for f in factors]]
+            most = float(np.nanmax(np.abs(scaled))) or 1.0
             ax.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
-            for i, j in np.ndindex(matrix.shape):
-                ax.text(
-                    j, i, f"{matrix[i, j]:.3g}" if np.isfinite(matrix[i, j]) else "-", ha="center", va="center", size=8
-                )
+            _numbers(ax, matrix, "{:.3g}", 0.6 * most)
             ax.set_xticks(range(len(factors)), factors)
             ax.set_yticks(range(len(decays)), decays)
             ax.grid(False)

@@ -317,9 +317,9 @@ def _draw_23(made: Made) -> Figure:
     filled, (path,) = made.tables[2], made.drawn
     labels = list(dict.fromkeys(row[0] for row in path.rows))
     with style():
-        drawn, axes = figure(len(labels), 2, width=4.4, height=2.5)
+        drawn, axes = figure(2, len(labels), width=3.3, height=2.7)
         for k, label in enumerate(labels):
-            left, right = axes[2 * k], axes[2 * k + 1]
+            left, right = axes[k], axes[len(labels) + k]
             agents = list(dict.fromkeys(row[1] for row in path.rows if row[0] == label))
             for i, agent in enumerate(agents):
                 rows = [row for row in filled.rows if row[:2] == (label, agent) and None not in (row[3], row[4])]
@@ -329,11 +329,11 @@ def _draw_23(made: Made) -> Figure:
                                  if row[:2] == (label, agent)], np.float64)  # fmt: skip
                 right.plot(line[:, 0], line[:, 1], lw=1.1, color=COLOURS[i % 6])
                 right.fill_between(line[:, 0], line[:, 2], line[:, 3], color=COLOURS[i % 6], alpha=0.12, lw=0)
-            left.set(title=f"{label}: fulfilment", ylabel="executed share")
-            right.set(title=f"{label}: impact", ylabel="daily volatilities")
+            left.set(title=label, xlabel="Q/V (day)")
+            right.set(title=label, xlabel="minutes after the start")
             right.axhline(0, color="0.6", lw=0.6)
-        axes[-2].set(xlabel="Q/V (day)")
-        axes[-1].set(xlabel="minutes after the start")
+        axes[0].set(ylabel="executed share of the target")
+        axes[len(labels)].set(ylabel="impact, daily volatilities")
         axes[0].legend(loc="lower left")
     return drawn
 
