@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from marsbench.impact_runs import Arm, ImpactRuns
 from marsbench.stats.factor_genetics import Found
-from marsbench.stats.factor_search import Problem, Selection, Validated, library, sparse_fit
+from marsbench.stats.factor_search import Problem, Selection, library, sparse_fit
+from marsbench.stats.factor_validation import Validated
 from marsbench.stats.impact_factors import FACTORS, PAPER
 from marsbench.stats.intervals import Interval, deletion_weights, jackknife_interval
 

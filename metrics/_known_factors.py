@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.known_answers import COVERED, MISSED, NOT_PRESENT, Claim, KnownAnswer
-from marsbench.stats.factor_search import Problem, Settings, SparseSearch, library, search, validate
+from marsbench.stats.factor_search import Problem, Settings, library, search
+from marsbench.stats.factor_validation import SparseSearch, validate
 from marsbench.stats.verdicts import ALPHA, INCONCLUSIVE, PRESENT
 
 Floats = NDArray[np.float64]

@@ -14,15 +14,8 @@ from marsbench.evidence import Metric
 from marsbench.impact_runs import ImpactRuns
 from marsbench.scores import Outcome, Score
 from marsbench.stats.factor_genetics import GeneticSearch, Histories
-from marsbench.stats.factor_search import (
-    SparseSearch,
-    Validated,
-    left_out_gain,
-    products,
-    search,
-    standardised,
-    validate,
-)
+from marsbench.stats.factor_search import products, search, standardised
+from marsbench.stats.factor_validation import SparseSearch, Validated, left_out_gain, validate
 from marsbench.stats.impact_factors import FACTORS, PAPER
 from marsbench.stats.intervals import Interval, cluster_interval, ratio_interval
 

@@ -8,9 +8,8 @@ hundred observations of it, however many metaorders there are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,21 +178,21 @@ def search(sums: Floats, rng: np.random.Generator, settings: Settings | None = N
     if clusters < LEAST_CLUSTERS:
         raise ValueError(f"{clusters} clusters are too few to search: {LEAST_CLUSTERS} are needed")
     if width == BASE:
-        return Selection(np.nan, np.zeros(0), np.zeros(0), np.zeros(0, bool), _least_squares(sums.sum(axis=0)))
+        return Selection(np.nan, np.zeros(0), np.zeros(0), np.zeros(0, bool), least_squares(sums.sum(axis=0)))
     errors = term_errors(sums)
     scale = _chosen_scale(sums, errors, rng, settings)
     inclusion = (
-        _models(_weighted(_halves(clusters, settings.resamples, rng), sums), errors, scale, settings) != 0
+        _models(weighted(_halves(clusters, settings.resamples, rng), sums), errors, scale, settings) != 0
     ).mean(axis=0)
     chosen = inclusion >= settings.inclusion
     keep = np.concatenate([np.ones(BASE, bool), chosen])
-    return Selection(scale, errors, inclusion, chosen, _least_squares(sums.sum(axis=0), keep))
+    return Selection(scale, errors, inclusion, chosen, least_squares(sums.sum(axis=0), keep))
 
 
 def term_errors(sums: Floats) -> Floats:
     """``[P]`` jackknife standard error by cluster of each term's coefficient, alone beside the base."""
     clusters, total = len(sums), sums.sum(axis=0)
-    gamma = np.linalg.solve(_firm(total[:BASE, :BASE]), total[:BASE, BASE:])  # [2, P + 1]
+    gamma = np.linalg.solve(firm(total[:BASE, :BASE]), total[:BASE, BASE:])  # [2, P + 1]
     base, cross = sums[:, :BASE, :BASE], sums[:, :BASE, BASE:]
     own = np.einsum("cjj->cj", sums[:, BASE:, BASE:])[:, :-1]
     g = gamma[:, :-1]
@@ -288,7 +287,7 @@ def _models(sums: Floats, errors: Floats, scale: float, settings: Settings) -> F
 
 def _beside_base(sums: Floats) -> tuple[Floats, Floats]:
     """Products of terms, and with the impact, of what the base leaves of them: ``[B, P, P]``, ``[B, P]``."""
-    rest = sums[:, BASE:, :BASE] @ np.linalg.solve(_firm(sums[:, :BASE, :BASE]), sums[:, :BASE, BASE:])
+    rest = sums[:, BASE:, :BASE] @ np.linalg.solve(firm(sums[:, :BASE, :BASE]), sums[:, :BASE, BASE:])
     left = sums[:, BASE:, BASE:] - rest
     return left[:, :-1, :-1], left[:, :-1, -1]
 
@@ -297,12 +296,12 @@ def _chosen_scale(sums: Floats, errors: Floats, rng: np.random.Generator, settin
     """The threshold whose models foretell clusters that they were not fitted to best; the higher of equals."""
     folds = min(settings.folds, len(sums) // 2)
     fold = fold_labels(len(sums), folds, rng)
-    train = _weighted(np.asarray(fold[None, :] != np.arange(folds)[:, None], np.float64), sums)
+    train = weighted(np.asarray(fold[None, :] != np.arange(folds)[:, None], np.float64), sums)
     test = sums.sum(axis=0) - train
     loss = []
     for scale in settings.scales:
         keep = _models(train, errors, scale, settings) != 0
-        fits = [_least_squares(a, np.concatenate([np.ones(BASE, bool), k])) for a, k in zip(train, keep, strict=True)]
+        fits = [least_squares(a, np.concatenate([np.ones(BASE, bool), k])) for a, k in zip(train, keep, strict=True)]
         loss.append(sum(float(squared_errors(b[None], f)[0]) for b, f in zip(test, fits, strict=True)))
     return settings.scales[int(np.flatnonzero(np.array(loss) <= min(loss) * (1 + 1e-12))[-1])]
 
@@ -318,20 +317,20 @@ def _halves(clusters: int, resamples: int, rng: np.random.Generator) -> Floats:
     return np.stack([first, ~first], axis=1).reshape(-1, clusters)[:resamples].astype(np.float64)
 
 
-def _weighted(weights: Floats, sums: Floats) -> Floats:
+def weighted(weights: Floats, sums: Floats) -> Floats:
     return np.asarray(np.tensordot(weights, sums, 1))
 
 
-def _firm(xx: Floats) -> Floats:
+def firm(xx: Floats) -> Floats:
     size = xx.shape[-1]
     return np.asarray(xx + JITTER * np.trace(xx, axis1=-2, axis2=-1)[..., None, None] / size * np.eye(size))
 
 
-def _least_squares(total: Floats, keep: Bools | None = None) -> Floats:
+def least_squares(total: Floats, keep: Bools | None = None) -> Floats:
     """``[K - 1]`` coefficients on the columns kept, 0 on the others, from ``[K, K]`` products; the impact is last."""
     keep = np.ones(len(total) - 1, bool) if keep is None else keep
     out = np.zeros(len(total) - 1)
-    out[keep] = np.linalg.solve(_firm(total[:-1, :-1][np.ix_(keep, keep)]), total[:-1, -1][keep])
+    out[keep] = np.linalg.solve(firm(total[:-1, :-1][np.ix_(keep, keep)]), total[:-1, -1][keep])
     return out
 
 
@@ -339,172 +338,3 @@ def squared_errors(sums: Floats, coefficients: Floats) -> Floats:
     """``[C]`` sum of squared residuals of each cluster, from its products ``[C, K, K]``."""
     v = np.append(-coefficients, 1.0)
     return np.asarray(v @ sums @ v)
-
-
-class Search(Protocol):
-    """Anything that finds a model on some clusters and is judged on others."""
-
-    def with_impact(self, impact: Floats) -> Search:
-        """The same with another impact, ``[N]``."""
-
-    def held_out(self, train: Bools, rng: np.random.Generator) -> Floats:
-        """``[C']`` squared errors, on each cluster outside ``train`` ``[C]``, of what was found inside."""
-
-
-@dataclass(frozen=True)
-class SparseSearch:
-    """The sparse search, as something to be validated."""
-
-    problem: Problem
-    sums: Floats
-    settings: Settings
-
-    @classmethod
-    def of(cls, problem: Problem, settings: Settings | None = None) -> SparseSearch:
-        return cls(problem, problem.sums(), settings or Settings())
-
-    def with_impact(self, impact: Floats) -> SparseSearch:
-        design, clusters = self.problem.design, self.problem.clusters
-        count = len(self.sums)
-        cross = np.stack([np.bincount(clusters, c * impact, count) for c in design.T], axis=1)
-        sums = self.sums.copy()
-        sums[:, :-1, -1] = sums[:, -1, :-1] = cross
-        sums[:, -1, -1] = np.bincount(clusters, impact**2, count)
-        return replace(self, sums=sums)
-
-    def held_out(self, train: Bools, rng: np.random.Generator) -> Floats:
-        found = search(self.sums[train], rng, self.settings)
-        return squared_errors(self.sums[~train], found.coefficients)
-
-
-@dataclass(frozen=True)
-class Validated:
-    """What searches explain beyond the base, of clusters that they did not see."""
-
-    gains: Mapping[str, float]
-    """Search -> its gain: squared errors less than those of the base, as a share of the impact's variance."""
-    saved: Mapping[str, Floats]
-    """Search -> ``[C]`` squared errors saved in each cluster."""
-    variance: Floats
-    """``[C]`` squared deviations of the impact from its mean."""
-    p: Mapping[str, float]
-    """Search, and ``best``: (1 + permuted searches that gain as much) / (1 + permutations); NaN without any."""
-    permuted: Mapping[str, Floats]
-    """Search -> ``[B]`` gains with permuted impact."""
-
-    @property
-    def best(self) -> str:
-        """The search that gains most."""
-        return max(self.gains, key=lambda name: self.gains[name])
-
-
-def validate(
-    problem: Problem, searches: Mapping[str, Search], rng: np.random.Generator, *, permutations: int, folds: int = 5
-) -> Validated:
-    """Gain of each search by cross-validation over clusters, against the same search on permuted impact.
-
-    The whole search is nested: in every fold of the data, and in every fold of every permutation, which exchanges
-    what the base leaves of the impact between clusters, within the same agent, side and rank of size.
-    """
-    count = int(problem.clusters.max()) + 1
-    fold = fold_labels(count, folds, rng)
-    design = problem.design[:, :BASE]
-    fitted = design @ np.linalg.lstsq(design, problem.impact, rcond=None)[0]
-    shuffle = Permutation.of(problem)
-
-    def gains(impact: Floats) -> tuple[dict[str, Floats], Floats]:
-        of_base = products(np.column_stack([design, impact]), problem.clusters)
-        these = {name: one.with_impact(impact) for name, one in searches.items()}
-        saved = {name: np.zeros(count) for name in searches}
-        for k in range(folds):
-            train = fold != k
-            base = squared_errors(of_base[~train], _least_squares(of_base[train].sum(axis=0)))
-            for name, one in these.items():
-                saved[name][~train] = base - one.held_out(train, rng)
-        return saved, np.bincount(problem.clusters, (impact - impact.mean()) ** 2, count).astype(np.float64)
-
-    saved, variance = gains(problem.impact)
-    drawn = [gains(fitted + shuffle.draw(problem.impact - fitted, rng)) for _ in range(permutations)]
-    found = {name: float(s.sum() / variance.sum()) for name, s in saved.items()}
-    permuted = {name: np.array([s[name].sum() / v.sum() for s, v in drawn]) for name in searches}
-    highest = np.max(list(permuted.values()), axis=0) if permutations else np.zeros(0)
-    p = {name: p_value(found[name], permuted[name]) for name in searches}
-    return Validated(found, saved, variance, {**p, "best": p_value(max(found.values()), highest)}, permuted)
-
-
-def p_value(found: float, permuted: Floats) -> float:
-    """(1 + permuted at least as large) / (1 + permutations); NaN without permutations."""
-    return (1 + int((permuted >= found - 1e-12).sum())) / (1 + len(permuted)) if len(permuted) else float("nan")
-
-
-@dataclass(frozen=True)
-class Permutation:
-    """Exchanges whole clusters, so that what metaorders of a start, or starts of a cluster, share stays shared."""
-
-    row: Ints
-    """``[C, K, M]`` row of the k-th start of a cluster and each cell; -1 where there is none."""
-    place: tuple[Ints, Ints, Ints]
-    """Of each row, ``[N]`` each: cluster, number of its start there, cell."""
-
-    @classmethod
-    def of(cls, problem: Problem) -> Permutation:
-        clusters, (_, cell) = problem.clusters, np.unique(problem.cell, return_inverse=True)
-        starts, first = np.unique(problem.start, return_index=True)
-        of_start = clusters[first]
-        order = np.argsort(of_start, kind="stable")
-        number = np.empty(len(starts), np.int64)
-        number[order] = np.arange(len(starts)) - np.searchsorted(of_start[order], of_start[order])
-        which = number[np.searchsorted(starts, problem.start)]
-        cell = cell * (1 + np.max(again := _repeats(problem.start, cell))) + again
-        row = np.full((clusters.max() + 1, number.max() + 1, cell.max() + 1), -1, np.int64)
-        row[clusters, which, cell] = np.arange(len(clusters))
-        return cls(row, (clusters, which, np.asarray(cell)))
-
-    def draw(self, residual: Floats, rng: np.random.Generator) -> Floats:
-        """``[N]`` the residual of the same cell in another cluster; of any cluster where that one lacks it."""
-        clusters, which, cell = self.place
-        source = self.row[rng.permutation(len(self.row))[clusters], which, cell]
-        for c in np.unique(cell[source < 0]):
-            lacking = np.flatnonzero((source < 0) & (cell == c))
-            source[lacking] = rng.choice(np.flatnonzero(cell == c), len(lacking))
-        return np.asarray(residual[source])
-
-
-def _repeats(start: Ints, cell: Ints) -> Ints:
-    """``[N]`` how many metaorders of the same start and cell come earlier: rollouts of one and the same."""
-    order = np.lexsort((cell, start))
-    new = np.r_[True, (np.diff(start[order]) != 0) | (np.diff(cell[order]) != 0)]
-    at = np.arange(len(order))
-    out = np.empty(len(order), np.int64)
-    out[order] = at - np.maximum.accumulate(np.where(new, at, 0))
-    return out
-
-
-def left_out_gain(sums: Floats, weights: Floats) -> Floats:
-    """``[B]`` gain of all terms over the base, each cluster foretold from the others (no search).
-
-    Parameters
-    ----------
-    sums
-        ``[C, 3 + P, 3 + P]`` products by cluster of 1, sqrt(Q/V), terms and impact.
-    weights
-        ``[B, C]`` of the clusters.
-
-    Returns
-    -------
-    Squared errors less than those of the base, over the squared deviations from the mean; negative where the terms
-    foretell worse than the base alone.
-    """
-    total = _weighted(weights, sums)
-    train = total[:, None] - weights[:, :, None, None] * sums  # [B, C, K, K]
-    base = [0, 1, sums.shape[1] - 1]
-    alone = _errors_of(train[..., base, :][..., base], sums[:, base][:, :, base])
-    saved = (weights * (alone - _errors_of(train, sums))).sum(axis=1)
-    return np.asarray(saved / (total[:, -1, -1] - total[:, 0, -1] ** 2 / total[:, 0, 0]))
-
-
-def _errors_of(train: Floats, test: Floats) -> Floats:
-    """``[B, C]`` squared errors on products ``[C, K, K]`` of least squares on each of ``[B, C, K, K]``."""
-    fit = np.linalg.solve(_firm(train[..., :-1, :-1]), train[..., :-1, -1:])[..., 0]
-    v = np.concatenate([-fit, np.ones((*fit.shape[:-1], 1))], axis=-1)
-    return np.asarray(np.einsum("bci,cij,bcj->bc", v, test, v, optimize=True))

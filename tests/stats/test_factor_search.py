@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 from marsbench.metrics._known_factors import Law, draw
 from marsbench.stats.factor_genetics import DECAYS, TRANSFORMS, Breeding, GeneticSearch, Grammar, Histories, Template
 from marsbench.stats.factor_search import (
-    Permutation,
     Problem,
     Settings,
-    SparseSearch,
-    left_out_gain,
     library,
-    p_value,
     products,
     search,
     sparse_fit,
@@ -26,8 +22,8 @@ from marsbench.stats.factor_search import (
     stlsq,
     term_errors,
     thresholded,
-    validate,
 )
+from marsbench.stats.factor_validation import Permutation, SparseSearch, left_out_gain, p_value, validate
 
 Floats = NDArray[np.float64]
 
