@@ -75,11 +75,19 @@ class SquareRootLaw(Metric):
     floor_from_baseline = False
     summary = "law of market impact, its decay, and how close both are to the true market's"
     landings = (
-        # a price that nobody moves has no impact to speak of; recorded flow pushes back
-        Landing("control-constant", "impact_gap.path", 0.4, 5.0, task="market-impact"),
-        Landing("reference", "square_root_law.relaxation", 0.3, 1.0, task="market-impact"),
+        # without anybody who pushes back, what was bought stays bought
+        *(
+            Landing(control, score, low, high, task="market-impact")
+            for control, least in (("control-constant", 0.9), ("control-copy", 0.4), ("control-shuffled", 0.4))
+            for score, low, high in (
+                ("square_root_law.relaxation", least, 1.5),
+                ("square_root_law.monotonicity", 0.55, 1.0),
+            )
+        ),
+        Landing("control-constant", "impact_gap.decay", 0.2, 2.0, task="market-impact"),
         Landing("reference", "square_root_law.monotonicity", 0.55, 1.0, task="market-impact"),
-        Landing("reference", "impact_gap.impact", 0.0, 0.5, task="market-impact"),
+        Landing("reference", "impact_gap.impact", 0.0, 0.6, task="market-impact"),
+        Landing("reference", "impact_gap.fulfilment", 0.0, 0.05, task="market-impact"),
     )
 
     def evaluate(self, evidence: ImpactRuns, rng: np.random.Generator) -> Outcome:

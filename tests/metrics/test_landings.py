@@ -14,12 +14,13 @@ from marsbench.tasks.realism import Realism
 from reference import small_data_set
 
 GENERATORS = ("control-constant", "control-copy", "control-shuffled", "reference")
-METRICS = [*(name for name, _ in Realism().metrics), "lob-bench", "forecast-accuracy"]
+METRICS = [*(name for name, _ in Realism().metrics), "lob-bench", "forecast-accuracy", "square-root-law"]
 TASKS = {
     "realism": "realism,rollouts=2",
     "sessions": "sessions",
     "lob-bench": "lob-bench",
     "forecasting": "forecasting,rollouts=16",
+    "market-impact": "market-impact,agents=L5-P0.1,metaorders=160,tail_every=1",
 }
 
 
@@ -67,7 +68,9 @@ def test_they_land_there_in_the_committed_results_too(generator: str, name: str)
     landings = [a for a in registry.lookup("metrics", name).landings if a.generator == generator]
     assert landings
     for landing in landings:
-        folder = COMMITTED / landing.task if landing.task in ("lob-bench", "forecasting") else COMMITTED
+        folder = (
+            COMMITTED / landing.task if landing.task in ("lob-bench", "forecasting", "market-impact") else COMMITTED
+        )
         path = results.result_path(folder, dataset="reference", task=landing.task, generator=generator, seed=0)
         assert landing.problem(results.read(path).scores[landing.score]) is None
 
