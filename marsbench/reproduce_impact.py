@@ -296,7 +296,8 @@ def _fig23(found: Mapping[str, Result]) -> Made:
               tuple(filled)),
     )  # fmt: skip
     drawn = (Table("path", ("market", "agent", "minute", "impact", "from", "to"), tuple(path)),)
-    return Made("fulfilment and long-term impact", tables, _holds(findings), _notes(found), drawn)
+    notes = (*_notes(found), "the path is that of the metaorders that were followed to the end, fulfilment that of all")
+    return Made("fulfilment and long-term impact", tables, _holds(findings), notes, drawn)
 
 
 def _holds(findings: list[tuple[Any, ...]]) -> str:

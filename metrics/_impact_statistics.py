@@ -66,9 +66,13 @@ class Market:
         cell = runs.agent * (int(runs.rank.max()) + 1) + runs.rank
         return self.mean(self.impact[:, self.end], self.known, weights, cell)
 
-    def paths(self, weights: Floats) -> Floats:
-        """Mean impact by agent and minute 1, 2, ... ``[B, A, M]``; after trading of those that are followed further."""
-        return self.mean(self.impact[:, 1:], self.known, weights, self.runs.agent)
+    def paths(self, weights: Floats, *, same: bool = False) -> Floats:
+        """Mean impact by agent and minute 1, 2, ... ``[B, A, M]``; after trading of those that are followed further.
+
+        With ``same`` all minutes are of the latter, where there are any: one curve of the same metaorders.
+        """
+        keep = self.tail if same and self.tail.any() else self.known
+        return self.mean(self.impact[:, 1:], keep, weights, self.runs.agent)
 
     def fulfilment(self, weights: Floats) -> Floats:
         """Executed share of the target by agent, ``[B, A]``."""

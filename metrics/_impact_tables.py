@@ -107,10 +107,10 @@ def _points(markets: Mapping[str, Market], weights: Floats) -> Table:
 
 
 def _paths(markets: Mapping[str, Market], weights: Floats) -> Table:
-    """Mean impact by agent and minute; after trading of those that are followed further."""
+    """Mean impact by agent and minute, of the metaorders that are followed to the end."""
     rows = []
     for name, market in markets.items():
-        paths = market.paths(weights)
+        paths = market.paths(weights, same=True)
         for a, agent in enumerate(market.runs.agents):
             rows.append({"market": name, "agent": agent, "minute": 0, "value": 0.0, "ci_low": 0.0, "ci_high": 0.0})
             rows += [
