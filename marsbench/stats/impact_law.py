@@ -146,7 +146,7 @@ def relaxed(z: Floats, rest: float, exponent: float) -> Floats:
 
 
 def fit_decay(z: Floats, ratio: Floats) -> tuple[float, float]:
-    """Rest and exponent of ``relaxed`` by least squares, rest in [-1, 2] and exponent in [0, 10]; NaN where it fails.
+    """Rest and exponent of ``relaxed`` by least squares, rest in [0, 1] and exponent in [0, 10]; NaN where it fails.
 
     Times up to four times that of trading hardly tell a rest from a slow decay: read both together.
     """
@@ -156,7 +156,7 @@ def fit_decay(z: Floats, ratio: Floats) -> tuple[float, float]:
     if good.sum() < 3:
         return float("nan"), float("nan")
     try:
-        found, _ = curve_fit(relaxed, z[good], ratio[good], p0=(0.5, 0.5), bounds=([-1, 0], [2, 10]), maxfev=2000)
+        found, _ = curve_fit(relaxed, z[good], ratio[good], p0=(0.5, 0.5), bounds=([0, 0], [1, 10]), maxfev=2000)
     except RuntimeError:
         return float("nan"), float("nan")
     return float(found[0]), float(found[1])
