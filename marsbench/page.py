@@ -265,8 +265,7 @@ def _provenance(board: Leaderboard) -> dict[str, Any]:
         "metrics": "; ".join(
             sorted({f"{m['label']} version {m['version']}" for r in results for m in r.task["metrics"]})
         ),
-        "floors": head.floors.get("reason")
-        or f"{head.floors.get('generator')}, hash {str(head.floors.get('hash'))[:16]}",
+        "floors": _floors(head.floors),
         "run": f"{min(r.started for r in results)} to {max(r.finished for r in results)}",
         "commands": sorted({r.command for r in results}),
         "marsbench": ", ".join(sorted({r.environment["marsbench"] for r in results})),
@@ -275,3 +274,10 @@ def _provenance(board: Leaderboard) -> dict[str, Any]:
         "packages": ", ".join(sorted(packages)),
         "machines": "; ".join(sorted(machines)),
     }
+
+
+def _floors(facts: Mapping[str, Any]) -> str:
+    """Where the frozen floors come from, or why there are none."""
+    if not facts.get("hash"):
+        return str(facts.get("reason") or "measured by the metrics themselves")
+    return f"{facts.get('generator')}, hash {str(facts['hash'])[:16]}"
