@@ -271,6 +271,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         "score_s": time.perf_counter() - begin,
         "orders": rollouts.orders,
         "simulate_s": rollouts.simulate_s,
+        "simulate_cpu_s": rollouts.simulate_cpu_s,
         "orders_per_s": rollouts.orders_per_s(),
         **({"notes": rollouts.notes} if rollouts.notes else {}),
         "reason": None if rollouts.rates else "the trajectories were made elsewhere",

@@ -134,6 +134,12 @@ ITEMS: dict[str, str] = {
 """Name -> module:object."""
 
 
+def seconds_of(result: Result) -> float | None:
+    """CPU seconds of its simulations; of results that do not tell them, seconds that its processes took."""
+    spent = result.cost.get("simulate_cpu_s") or result.cost.get("simulate_s")
+    return float(spent) if spent else None
+
+
 def item(name: str) -> Item | BoardItem | TrainedItem:
     """An item by name.
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from marsbench.jackknife import Replicated
-from marsbench.reproduce import BoardItem, Made, Table, rows_of
+from marsbench.reproduce import BoardItem, Made, Table, rows_of, seconds_of
 from marsbench.results import Result
 from marsbench.scores import Score
 from marsbench.stats.intervals import deletion_weights
@@ -171,8 +171,8 @@ def _tab8(found: Mapping[str, Result]) -> Made:
     for label, result in found.items():
         about = {row["name"]: row["value"] for row in rows_of(result, "forecast_about")}
         told = about.get("core_seconds_per_start")
-        spent = result.cost.get("simulate_s")
-        cost = float(told) if told else (float(spent) / result.task["starts"] if spent else None)
+        spent = seconds_of(result)
+        cost = float(told) if told else (spent / result.task["starts"] if spent else None)
         scores = [_score(result, k) for k in horizons]
         known = [s.value for s in scores if s is not None and s.value is not None]
         mean = float(np.mean(known)) if len(known) == len(horizons) else None
@@ -183,11 +183,10 @@ def _tab8(found: Mapping[str, Result]) -> Made:
             (label, "simulation, any target" if simulates else "its targets only", about["forecast"], len(targets),
              "yes" if volatility else "no", cost, mean)
         )  # fmt: skip
-    columns = ("generator", "answers", "by", "targets", "volatility too", "seconds a start", "accuracy of trends")
+    columns = ("generator", "answers", "by", "targets", "volatility too", "CPU s a start", "accuracy of trends")
     summary = (
-        "One set of rollouts answers every horizon and both kinds of target; a forecaster is trained for each. The "
-        "seconds of a start are those of one process, for all its answers together; those of simulations hold whatever "
-        "else ran on the machine."
+        "One set of rollouts answers every horizon and both kinds of target; a forecaster is trained for each. The CPU "
+        "seconds of a start are for all its answers together."
     )
     return Made("forecasters and simulations", (Table(_COST, columns, tuple(rows)),), summary, _notes(found))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marsbench.reproduce import BoardItem, Made, MissingScores, Table, rows_of
+from marsbench.reproduce import BoardItem, Made, MissingScores, Table, rows_of, seconds_of
 from marsbench.results import Result
 
 if TYPE_CHECKING:
@@ -210,10 +210,10 @@ def _costs(found: Mapping[str, Result]) -> Table:
     rows = []
     for label, result in found.items():
         n = next(s.n for key, s in result.scores.items() if key.startswith("square_root_law."))
-        spent, orders = result.cost.get("simulate_s"), result.cost.get("orders")
-        if spent:
-            rows.append((label, n, orders, float(spent), float(spent) / n, result.cost.get("orders_per_s")))
-    columns = ("generator", "metaorders", "orders", "process seconds", "a metaorder", "orders/s of a process")
+        spent, orders = seconds_of(result), result.cost.get("orders")
+        if spent and orders:
+            rows.append((label, n, orders, spent, spent / n, orders / spent))
+    columns = ("generator", "metaorders", "orders", "CPU s", "a metaorder", "orders/s")
     return Table("Cost of simulating, control arms included", columns, tuple(rows))
 
 

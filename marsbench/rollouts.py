@@ -60,11 +60,13 @@ class Rollouts:
     say: Callable[[str], None] = print
     label: str = ""
     rates: list[float] = field(default_factory=list)
-    """Orders per second of each chunk. This, ``orders``, ``simulate_s`` and ``notes`` are of the unit's own generator,
-    not of others that the task simulates beside it."""
+    """Orders per second of each chunk. This and what is counted of orders, time and notes are of the unit's own
+    generator, not of others that the task simulates beside it."""
     orders: int | None = 0
     """Messages in all trajectories; None where book snapshots are all there is."""
     simulate_s: float = 0.0
+    simulate_cpu_s: float = 0.0
+    """CPU time of the same: what it costs, whatever else runs on the machine."""
     notes: dict[str, float] = field(default_factory=dict)
     """What sessions said about themselves, the mean over all orders."""
     worker_cpu_s: float = 0.0
@@ -228,6 +230,7 @@ class Rollouts:
         for name, value in (chunk[0].labels.get("notes", {}) if chunk else {}).items():
             self.notes[name] = (self.notes.get(name, 0.0) * before + value * orders) / max(self.orders, 1)
         self.simulate_s += seconds
+        self.simulate_cpu_s += float(chunk[0].labels.get("chunk_cpu_s", 0.0)) if chunk else 0.0
         if seconds > 0:
             self.rates.append(orders / seconds)
 
