@@ -135,8 +135,8 @@ ITEMS: dict[str, str] = {
 
 
 def seconds_of(result: Result) -> float | None:
-    """CPU seconds of its simulations; of results that do not tell them, seconds that its processes took."""
-    spent = result.cost.get("simulate_cpu_s") or result.cost.get("simulate_s")
+    """CPU seconds of its simulations; None where there were none, or an older result does not tell them."""
+    spent = result.cost.get("simulate_cpu_s")
     return float(spent) if spent else None
 
 

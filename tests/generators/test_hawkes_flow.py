@@ -1,0 +1,217 @@
+"""Hawkes order flow has the rates of training, clusters as its kernels say, and answers agents through them alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from markets import start_at, two_days
+from marsbench.generators.hawkes import HawkesFlow
+from marsbench.generators.hawkes.events import CLASSES, TYPES, Class, Tape, types_of
+from marsbench.generators.hawkes.fitting import Model, calibrate
+from marsbench.generators.hawkes.session import excited_by
+from marsbench.market.clearing_house import ClearingHouse
+from marsbench.market.flow import Action
+from marsbench.market.orders import Flag, Kind, orders
+from marsbench.market.rules import MINUTE, SECOND
+from marsbench.market.trajectory import Trajectory
+from marsbench.simulation.agents import far_orders, market_buyer
+from marsbench.simulation.contracts import Artifact, Budget
+from marsbench.simulation.rollout import simulate
+
+BUY = Kind.BID * CLASSES + Class.MARKET
+
+
+@cache
+def fitted() -> Model:
+    return calibrate([two_days()[0]], HawkesFlow().settings)
+
+
+def start(text: str = "10:00") -> Any:
+    return start_at(two_days()[1], text)
+
+
+def known(base: Any, branching: Any = None) -> HawkesFlow:
+    """The fitted model with a process of our own: flat in time, kernels ``[TYPES, TYPES]`` of 2.4 seconds' memory."""
+    model, kernels = fitted(), np.zeros((TYPES, TYPES, 3))
+    kernels[:, :, 1] = 0.0 if branching is None else branching
+    process = replace(model.process, base=np.broadcast_to(base, TYPES).astype(np.float64), branching=kernels)
+    generator = HawkesFlow()
+    season = replace(model.season, values=np.ones(1))
+    generator.publish({"ZI-A": replace(model, process=process, season=season)})
+    return generator
+
+
+def rates(runs: list[Trajectory]) -> Any:
+    """Events of each type per second."""
+    tapes = [Tape.of(t) for t in runs]
+    counts = sum(np.bincount(t.types(fitted().near_ticks), minlength=TYPES) for t in tapes)
+    return counts / sum(t.end_s - t.start_s for t in tapes)
+
+
+def market_counts(runs: list[Trajectory]) -> Any:
+    return np.array([(t.orders["owner"] == 0).sum() for t in runs])
+
+
+def test_types_go_by_action_side_and_distance() -> None:
+    action = np.array([Action.LIMIT] * 4 + [Action.AGGRESSIVE] + [Action.CANCEL] * 3)
+    from_own = np.array([-1, 0, 3, 4, -2, 0, 1, 9])
+    assert types_of(action, np.zeros(8, np.int64), from_own, 3).tolist() == list(range(CLASSES))
+    assert types_of(action, np.ones(8, np.int64), from_own, 3).tolist() == list(range(CLASSES, TYPES))
+
+
+def test_simulated_rates_are_those_of_training() -> None:
+    generator = HawkesFlow()
+    generator.publish({"ZI-A": fitted()})
+    found = rates(simulate(generator, [start()], 48, 8 * MINUTE, key=3)[0])
+    wanted = rates([two_days()[0]])
+    assert found.sum() == pytest.approx(wanted.sum(), rel=0.05)
+    assert found == pytest.approx(wanted, rel=0.2)
+
+
+def test_sides_are_mirror_images_and_the_fit_is_stationary() -> None:
+    process = fitted().process
+    assert np.array_equal(process.base[:CLASSES], process.base[CLASSES:])
+    assert np.array_equal(process.branching[:CLASSES, CLASSES:], process.branching[CLASSES:, :CLASSES])
+    assert process.radius < 1
+    assert fitted().facts["branching"] == process.radius
+    assert fitted().facts["converged"]
+
+
+def test_counts_are_clustered_where_kernels_say_so() -> None:
+    """Every type excites itself alone, n = .45: Fano factor 1 / (1 - n)^2 = 3.3 in long bins; 1 without kernels."""
+
+    def fano(branching: float) -> float:
+        base = fitted().process.stationary_rates() * (1 - branching)
+        runs = simulate(known(base, branching * np.eye(TYPES)), [start()], 32, 6 * MINUTE, key=5)[0]
+        times = [(t.orders["time_ns"] - t.start_ns) / (60 * SECOND) for t in runs]
+        counts = np.array([np.histogram(t, np.arange(1, 7))[0] for t in times])
+        return float((counts.var(axis=0, ddof=1) / counts.mean(axis=0)).mean())
+
+    assert fano(0.45) == pytest.approx(3.3, rel=0.35)
+    assert fano(0.0) == pytest.approx(1.0, rel=0.35)
+
+
+def test_an_agents_order_causes_what_an_order_of_the_market_would() -> None:
+    """Buying causes n = .5 buys at first hand, 1 in all generations, and .3 offers at the touch for each buy."""
+    branching = np.zeros((TYPES, TYPES))
+    branching[BUY, BUY], branching[Class.TOUCH, BUY] = 0.5, 0.3
+    base = np.full(TYPES, 1e-4)
+    calm = simulate(known(base, branching), [start()], 256, MINUTE, key=6)[0]
+    bought = simulate(known(base, branching), [start()], 256, MINUTE, key=6, agents=[market_buyer(100)])[0]
+    more = (rates(bought) - rates(calm)) * 60
+    assert more[BUY] == pytest.approx(1.0, abs=4 * 2.0 / 16)
+    assert more[Class.TOUCH] == pytest.approx(0.6, abs=4 * 1.0 / 16)
+    others = np.delete(more, [BUY, Class.TOUCH])
+    assert np.abs(others).max() < 0.05
+
+
+def test_orders_far_from_the_touch_leave_the_flow_as_it_is() -> None:
+    """Far orders of the market would cause others; an agent's that rest where training has none cause nothing."""
+    branching = np.zeros((TYPES, TYPES))
+    branching[:, Class.FAR] = branching[:, CLASSES + Class.FAR] = 0.05
+    generator = known(0.1, branching)
+    calm = simulate(generator, [start()], 4, 2 * MINUTE, key=7)[0]
+    busy = simulate(generator, [start()], 4, 2 * MINUTE, key=7, agents=[far_orders(SECOND // 4)])[0]
+    for one, two in zip(calm, busy, strict=True):
+        market = two.orders[two.orders["owner"] == 0]
+        assert len(two.orders) - len(market) == 480
+        for name in ("kind", "price_ticks", "size_shares"):
+            assert np.array_equal(market[name], one.orders[name])
+        assert np.abs(market["time_ns"] - one.orders["time_ns"]).max() < 10_000
+
+
+def test_cancels_and_replaces_of_agents_are_events_of_their_type() -> None:
+    """An order at the touch, moved one tick back, then cancelled: four events; a cancel of an unknown order is none."""
+    branching = np.zeros((TYPES, TYPES))
+    np.fill_diagonal(branching, 0.5)
+    generator, at = known(0.1, branching), start()
+    house = ClearingHouse(at.rules, 1)
+    house.load(0, at.book)
+    row, now = np.zeros(1, np.int64), np.array([at.clock_ns])
+    session: Any = generator.open([at], 1, key=0)
+    session.propose(row, house.view(row, now))
+    ask = int(session.quotes[0, 0])
+    seen = []
+    for message in (
+        orders(now, kind=Kind.ASK, price_ticks=ask, size_shares=100, owner=1, order_id=10**6),
+        orders(now, kind=Kind.ASK, price_ticks=ask + 1, size_shares=100, owner=1, order_id=10**6, flags=Flag.REPLACE),
+        orders(now, kind=Kind.CANCEL, price_ticks=ask + 1, size_shares=100, owner=1, flags=Flag.BY_LEVEL),
+        orders(now, kind=Kind.CANCEL, owner=1, order_id=10**6),
+    ):
+        before = session.excited.copy()
+        withdrawn = session.observe(house.submit(row, message))
+        seen.append(np.flatnonzero((session.excited != before).any(axis=2)[0]).tolist())
+        assert withdrawn.tolist() == ([0] if seen[-1] else [])
+    assert seen == [[Class.TOUCH], [Class.NEAR, Class.CANCEL_TOUCH], [Class.CANCEL_NEAR], []]
+
+
+def test_the_same_key_gives_the_same_trajectories() -> None:
+    one, two, other = (simulate(known(0.2), [start()], 2, MINUTE, key=k)[0] for k in (1, 1, 2))
+    assert [t.content_hash() for t in one] == [t.content_hash() for t in two]
+    assert one[0].content_hash() != other[0].content_hash()
+
+
+def test_types_that_the_book_makes_impossible_are_masked() -> None:
+    """Cancels at the touch empty the book order by order; then nothing is possible and nothing is sent."""
+    base = np.zeros(TYPES)
+    base[[Class.CANCEL_TOUCH, CLASSES + Class.CANCEL_TOUCH]] = 5.0
+    at = start()
+    runs = simulate(known(base), [at], 2, 5 * MINUTE, key=8)[0]
+    assert market_counts(runs).tolist() == [len(at.book.resting)] * 2
+    assert all((t.orders["kind"] == Kind.CANCEL).all() for t in runs)
+    notes = runs[0].labels["notes"]
+    assert notes["rejected_per_order"] == 0
+    assert 0 < notes["masked_per_order"] < 10
+
+
+def test_orders_inside_the_spread_need_room_and_never_trade() -> None:
+    base = np.zeros(TYPES)
+    base[[Class.INSIDE, CLASSES + Class.INSIDE]] = 2.0
+    runs = simulate(known(base), [start()], 8, MINUTE, key=9)[0]
+    assert sum(len(t.fills) for t in runs) == 0
+    assert market_counts(runs).max() < 30, "once the spread is one tick there is no room"
+
+
+def test_the_past_of_a_start_excites_what_follows() -> None:
+    model = known(0.1, 0.45 * np.eye(TYPES)).models["ZI-A"]
+    at = start()
+    level = excited_by(at, model)
+    tape = Tape.of(at.history)
+    since = (start("10:00").clock_ns - tape.columns["time_ns"][tape.types(model.near_ticks) == BUY]) / SECOND
+    rate = model.process.decays[1]
+    assert level[BUY, 1] == pytest.approx(0.45 * rate * np.exp(-rate * since).sum())
+    assert (level[:, [0, 2]] == 0).all()
+
+
+def test_an_artifact_is_small_and_gives_back_the_model(tmp_path: Path) -> None:
+    generator = HawkesFlow()
+    artifact = generator.fit([two_days()[0]], tmp_path, seed=0, budget=Budget())
+    generator.load(Artifact.read(artifact.folder))
+    model = generator.models["ZI-A"]
+    assert np.array_equal(model.process.flat, fitted().process.flat)
+    assert np.array_equal(model.atoms, fitted().atoms)
+    assert model.facts == fitted().facts
+    assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 100_000
+
+
+def test_fewer_events_take_the_latest() -> None:
+    facts = calibrate([two_days()[0]], HawkesFlow(events=3000).settings).facts
+    assert facts["events"] == 3000
+
+
+def test_too_little_training_flow_is_an_error_that_says_how_much_there_was() -> None:
+    day = two_days()[0]
+    thin = replace(day, orders=day.orders[:5], fills=day.fills[:0])
+    with pytest.raises(ValueError, match="at least 10 of each"):
+        calibrate([thin], HawkesFlow().settings)
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="fast_s <= slow_s"):
+        HawkesFlow(fast_s=2.0, slow_s=1.0)
