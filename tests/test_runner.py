@@ -39,6 +39,7 @@ def test_a_unit_says_everything_about_itself(market: Path, tmp_path: Path) -> No
     assert made.training["loss"]["value"] == [3.0, 2.0, 1.5]
     assert made.cost["orders"] == 6 * 64 * 15
     assert made.cost["orders_per_s"] > 0
+    assert 0 < made.cost["simulate_cpu_s"] < 60
     assert made.cost["peak_memory_bytes"] > 2**20
     assert made.command == f"marsbench run -g toy-walk -t toy -d {market} --seeds 0"
     assert made.environment["packages"]["numpy"] == np.__version__

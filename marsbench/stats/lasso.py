@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 
 _RANK = 1e-12
 _TOLERANCE = 1e-6
+_ROUGHLY = 1e-2
+"""Violations of a minimum, as shares of the penalty: where the other method is asked, and where a warning is due."""
 
 
 def lasso(gram: Floats, right: Floats, penalties: Floats) -> Floats:
@@ -29,6 +31,10 @@ def lasso(gram: Floats, right: Floats, penalties: Floats) -> Floats:
         found = _least_angles(gram, right, asked)
         if _optimality(gram, right, asked, found) > _TOLERANCE:
             found = _descended(*_root(gram, right), asked)
+            if (off := _optimality(gram, right, asked, found)) > _ROUGHLY:
+                warnings.warn(
+                    f"lasso: weights violate the conditions of a minimum by {off:.2g} of the penalty", stacklevel=2
+                )
         out[positive] = found
     if not positive.all():
         rows, aim = _root(gram, right)
@@ -66,10 +72,13 @@ def _optimality(gram: Floats, right: Floats, penalties: Floats, found: Floats) -
 
 def _descended(rows: Floats, aim: Floats, penalties: Floats) -> Floats:
     """By coordinate descent in these rows ``[k, p]`` and aims ``[k]``."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import lasso_path
 
     alphas = penalties / (2 * len(rows))
-    found = lasso_path(np.asfortranarray(rows), aim, alphas=alphas, tol=1e-9, max_iter=200_000)[1].T
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what it finds is looked at
+        found = lasso_path(np.asfortranarray(rows), aim, alphas=alphas, tol=1e-9, max_iter=200_000)[1].T
     out = np.zeros(found.shape)
     out[np.argsort(-alphas, kind="stable")] = found  # the order in which they come back
     return out

@@ -182,3 +182,17 @@ def test_on_a_single_day_starts_follow_each_other_and_blocks_are_the_unit(tmp_pa
 def test_parameters_that_make_no_sense_are_refused(wrong: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         MarketImpact(**wrong)
+
+
+def test_what_a_task_simulates_beside_its_generator_does_not_count_as_its_cost(days: Dataset, tmp_path: Path) -> None:
+    from marsbench.rollouts import Rollouts, Source
+    from marsbench.simulation.overlay import Overlay
+
+    own, starts = known_generator(), TASK.starts(days)
+    recorded = {s.name: days.window(s.instrument, s.date, s.clock_ns, s.clock_ns + MINUTE) for s in starts}
+    rollouts = Rollouts(own, Source(own, None, "own"), None, days.content_hash, 0, tmp_path)
+    rollouts.simulate(Overlay(recorded), starts, 1, MINUTE)
+    assert (rollouts.orders, rollouts.simulate_s, rollouts.rates) == (0, 0.0, [])
+    rollouts.simulate(own, starts, 1, MINUTE)
+    assert rollouts.orders
+    assert rollouts.simulate_cpu_s > 0
