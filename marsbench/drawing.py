@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's, for what stands side by side; ``MARKERS`` in the same order."""
+MARKERS = "osD^vP"
+
 
 @contextmanager
 def style() -> Iterator[None]:

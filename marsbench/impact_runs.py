@@ -130,11 +130,10 @@ class ImpactRuns(Evidence):
     overlay: Arm
     """In recorded flow, which plays on as it was: what the orders do to the book when nobody reacts."""
     truth: Arm | None = None
-    """In the true market, from its hidden state, where that is known: ``truth_rollouts`` times N metaorders, all N of
-    one rollout after the other."""
+    """In the true market, from its hidden state, where that is known: the N metaorders of one rollout after those of
+    the other."""
     other_truth: Arm | None = None
     """The same with other random numbers: how close the truth comes to itself."""
-    truth_rollouts: int = 0
     example: Example | None = None
     single_day: bool = False
     simulations: tuple[Score, ...] = ()
@@ -153,6 +152,10 @@ class ImpactRuns(Evidence):
     def clusters(self) -> Ints:
         """Unit of inference of each metaorder, ``[N]``: all of one start belong together."""
         return self.start_clusters[self.start]
+
+    def rollouts(self, arm: Arm) -> int:
+        """How many times an arm holds the N metaorders."""
+        return len(arm.path) // max(len(self.start), 1)
 
     def repeated(self, times: int) -> Self:
         """The same metaorders so many times, one set after the other: what ``truth`` is about."""

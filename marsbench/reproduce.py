@@ -134,6 +134,11 @@ ITEMS: dict[str, str] = {
 """Name -> module:object."""
 
 
+def interval_text(row: Mapping[str, Any], low: str = "ci_low", high: str = "ci_high") -> str | None:
+    """``[low, high]`` of a row of a table; None where there is no interval."""
+    return None if row[low] is None or row[high] is None else f"[{row[low]:.3f}, {row[high]:.3f}]"
+
+
 def seconds_of(result: Result) -> float | None:
     """CPU seconds of its simulations; None where there were none, or an older result does not tell them."""
     spent = result.cost.get("simulate_cpu_s")

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marsbench.reproduce import BoardItem, Made, MissingScores, Table, rows_of
+from marsbench.drawing import COLOURS, MARKERS
+from marsbench.reproduce import BoardItem, Made, MissingScores, Table, interval_text, rows_of
 from marsbench.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKS = "osD^vP"
 CONSTANT = "1"
 """The factor that all metaorders have in common; it is much larger than the others, so colours leave it out."""
 NAMES = {"resiliency": "resiliency", "lob_pressure": "LOB pressure", "lob_depth": "LOB depth"}
@@ -38,10 +37,6 @@ def _tables(found: Mapping[str, Result], name: str) -> dict[str, list[dict[str, 
     if not out:
         raise MissingScores(why)
     return out
-
-
-def _interval(row: Mapping[str, Any]) -> str | None:
-    return None if row["ci_low"] is None or row["ci_high"] is None else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
 
 
 def _bins(found: Mapping[str, Result], factor: str) -> Table:
@@ -125,7 +120,7 @@ def _draw_bins(made: Made) -> Figure:
             for i, agent in enumerate(dict.fromkeys(row[1] for row in own)):
                 rows = np.array([[np.nan if v is None else v for v in row[3:7]] for row in own if row[1] == agent])
                 error = np.nan_to_num(np.abs(np.stack([rows[:, 1] - rows[:, 2], rows[:, 3] - rows[:, 1]])))
-                ax.errorbar(rows[:, 0], rows[:, 1], error, marker=MARKS[i % 6], ms=3.5, lw=0.9, capsize=2,
+                ax.errorbar(rows[:, 0], rows[:, 1], error, marker=MARKERS[i % 6], ms=3.5, lw=0.9, capsize=2,
                             color=COLOURS[i % 6], label=agent)  # fmt: skip
             ax.set(title=label, xlabel=table.title.removeprefix("Impact by "), ylabel="impact, daily vol.")
         axes[0].legend(loc="best")
@@ -190,7 +185,7 @@ def _draw_25(made: Made) -> Figure:
 
 def _fig9b(found: Mapping[str, Result]) -> Made:
     rows = [
-        (label, r["factor"], r["decay"], r["weight"], _interval(r), r["free_weight"], r["paper"])
+        (label, r["factor"], r["decay"], r["weight"], interval_text(r), r["free_weight"], r["paper"])
         for label, some in _tables(found, "ode_weights").items()
         for r in some
     ]
@@ -237,12 +232,12 @@ def _draw_9b(made: Made) -> Figure:
 
 def _fig26(found: Mapping[str, Result]) -> Made:
     lags = [
-        (label, r["lag"], r["truth"], _interval(r), r["learned"], r["base_inverse_sqrt"], r["base_inverse"])
+        (label, r["lag"], r["truth"], interval_text(r), r["learned"], r["base_inverse_sqrt"], r["base_inverse"])
         for label, some in _tables(found, "ode_autocorrelation").items()
         for r in some
     ]
     errors = [
-        (label, r["model"], r["mse"], _interval(r), r["gain"],
+        (label, r["model"], r["mse"], interval_text(r), r["gain"],
          None if r["gain_ci_low"] is None else f"[{r['gain_ci_low']:.5f}, {r['gain_ci_high']:.5f}]")
         for label, some in _tables(found, "ode_errors").items()
         for r in some
@@ -279,7 +274,7 @@ def _draw_26(made: Made) -> Figure:
             own = [row for row in rows if row[0] == label]
             for i, (column, name) in enumerate(names.items()):
                 values = [np.nan if row[column] is None else row[column] for row in own]
-                ax.plot([row[1] for row in own], values, marker=MARKS[i], ms=4, lw=1, color=COLOURS[i], label=name)
+                ax.plot([row[1] for row in own], values, marker=MARKERS[i], ms=4, lw=1, color=COLOURS[i], label=name)
             ax.set(title=label, xlabel="lag, minutes", ylabel="correlation")
         axes[0].legend(loc="best")
     return drawn

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from marsbench.reproduce import BoardItem, Made, MissingScores, Table, rows_of, seconds_of
+from marsbench.drawing import COLOURS, MARKERS
+from marsbench.reproduce import BoardItem, Made, MissingScores, Table, interval_text, rows_of, seconds_of
 from marsbench.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKS = "osD^vP"
 TRUTH, OVERLAY = "true market", "overlay"
 OTHERS = {TRUTH: "truth", OVERLAY: "overlay"}
 """Markets that every result of a data set has, by their names here and in its tables."""
@@ -30,10 +29,6 @@ def markets(found: Mapping[str, Result], name: str) -> Iterator[tuple[str, list[
     for label, market in OTHERS.items():
         if rows := [row for row in rows_of(first, name) if row["market"] == market]:
             yield label, rows
-
-
-def _interval(row: Mapping[str, Any], low: str = "ci_low", high: str = "ci_high") -> str | None:
-    return None if row[low] is None or row[high] is None else f"[{row[low]:.3f}, {row[high]:.3f}]"
 
 
 # --- Figure 6a ------------------------------------------------------------------------------------------
@@ -101,7 +96,7 @@ def _fig6b(found: Mapping[str, Result]) -> Made:
     for label, rows in markets(found, "impact_laws"):
         laws += [
             (label, row["agent"], row["normaliser"], row["n"], row["delta"],
-             _interval(row, "delta_low", "delta_high"), row["y"], _interval(row, "y_low", "y_high"), row["r2"],
+             interval_text(row, "delta_low", "delta_high"), row["y"], interval_text(row, "y_low", "y_high"), row["r2"],
              row["decades"], row["aic_less_linear"], row["aic_less_logarithm"], row["verdict"])
             for row in rows
             if row["agent"] == ALL or row["normaliser"] == "day"
@@ -174,7 +169,7 @@ def _gaps(found: Mapping[str, Result]) -> Table:
 def _pairing(found: Mapping[str, Result]) -> Table:
     rows = [
         (label, r["correlation"], r["variance_saved"], r["sd_paired"], r["sd_unpaired"], r["null_drift"],
-         _interval(r, "null_low", "null_high"), r["participation"], r["rejected"])
+         interval_text(r, "null_low", "null_high"), r["participation"], r["rejected"])
         for label, some in markets(found, "impact_pairing")
         for r in some
     ]  # fmt: skip
@@ -185,7 +180,7 @@ def _pairing(found: Mapping[str, Result]) -> Table:
 
 def _kyle(found: Mapping[str, Result]) -> Table:
     rows = [
-        (label, r["minute"], r["value"], _interval(r))
+        (label, r["minute"], r["value"], interval_text(r))
         for label, some in markets(found, "impact_kyle")
         for r in some
         if r["minute"] in (1, 3, 5, 10, 15, 20)
@@ -196,7 +191,7 @@ def _kyle(found: Mapping[str, Result]) -> Table:
 
 def _checks(found: Mapping[str, Result]) -> Table:
     rows = [
-        (label, r["check"], r["value"], _interval(r), r["verdict"])
+        (label, r["check"], r["value"], interval_text(r), r["verdict"])
         for label, some in markets(found, "impact_checks")
         for r in some
     ]
@@ -247,7 +242,7 @@ def _law(ax: Axes, own: list[tuple[Any, ...]], curves: Mapping[str, tuple[Any, .
             rows[:, 0],
             rows[:, 1],
             error,
-            fmt=MARKS[i % 6],
+            fmt=MARKERS[i % 6],
             ms=3.5,
             lw=0.8,
             capsize=2,
@@ -266,18 +261,18 @@ def _law(ax: Axes, own: list[tuple[Any, ...]], curves: Mapping[str, tuple[Any, .
 
 def _fig23(found: Mapping[str, Result]) -> Made:
     filled = [
-        (label, r["agent"], r["rank"] + 1, r["size"], r["value"], _interval(r), r["passive_share"],
+        (label, r["agent"], r["rank"] + 1, r["size"], r["value"], interval_text(r), r["passive_share"],
          r["price_advantage_bps"])
         for label, some in markets(found, "impact_fulfilment")
         for r in some
     ]  # fmt: skip
     decay = [
-        (label, r["agent"], r["n"], r["value"], _interval(r), r["rest"], r["exponent"])
+        (label, r["agent"], r["n"], r["value"], interval_text(r), r["rest"], r["exponent"])
         for label, some in markets(found, "impact_decay")
         for r in some
     ]
     findings = [
-        (label, r["finding"], r["value"], _interval(r), r["verdict"])
+        (label, r["finding"], r["value"], interval_text(r), r["verdict"])
         for label, some in markets(found, "impact_findings")
         for r in some
     ]
@@ -324,7 +319,7 @@ def _draw_23(made: Made) -> Figure:
             agents = list(dict.fromkeys(row[1] for row in path.rows if row[0] == label))
             for i, agent in enumerate(agents):
                 rows = [row for row in filled.rows if row[:2] == (label, agent) and None not in (row[3], row[4])]
-                left.plot([r[3] for r in rows], [r[4] for r in rows], marker=MARKS[i % 6], ms=3.5, lw=1,
+                left.plot([r[3] for r in rows], [r[4] for r in rows], marker=MARKERS[i % 6], ms=3.5, lw=1,
                           color=COLOURS[i % 6], label=agent)  # fmt: skip
                 line = np.array([[np.nan if v is None else v for v in row[2:]] for row in path.rows
                                  if row[:2] == (label, agent)], np.float64)  # fmt: skip

@@ -98,7 +98,7 @@ class Rollouts:
                 f"generator {generator.name!r} is of kind {generator.kind}; only a session can be simulated"
             )
         chunks = chunked(starts, rollouts, generator.rows_together(len(starts) * rollouts))
-        known = {id(s.history): start_hash(s) for s in {id(s.history): s for s in starts}.values()}
+        known = {_moment(s): start_hash(s) for s in {_moment(s): s for s in starts}.values()}
         paths = [self.path(generator, chunk, rollouts, horizon_ns, agents, known) for chunk in chunks]
         found: dict[Path, list[Trajectory]] = {}
         for path in paths:
@@ -126,11 +126,11 @@ class Rollouts:
         rollouts: int,
         horizon_ns: int,
         agents: Sequence[AgentFactory] = (),
-        known: Mapping[int, str] | None = None,
+        known: Mapping[tuple[str, int, int], str] | None = None,
     ) -> Path:
         """Where a chunk is kept: a hash of everything that its content depends on.
 
-        ``known`` holds hashes of starts by the identity of their histories; those of one history are the same moment.
+        ``known`` holds hashes of starts that need not be computed again for each arm.
         """
         own = generator is self.generator
         content = {
@@ -139,7 +139,7 @@ class Rollouts:
             "artifact": self.artifact.content_hash if own and self.artifact else None,
             "dataset": self.dataset_hash,
             "starts": [
-                (s.name, (known or {}).get(id(s.history)) or start_hash(s), *([s.arm] if s.arm else [])) for s in starts
+                (s.name, (known or {}).get(_moment(s)) or start_hash(s), *([s.arm] if s.arm else [])) for s in starts
             ],
             "rollouts": rollouts,
             "horizon_ns": int(horizon_ns),
@@ -249,6 +249,11 @@ def chunked(starts: Sequence[Start], rollouts: int, rows: int) -> list[list[Star
         else:
             chunks.append([start])
     return chunks
+
+
+def _moment(start: Start) -> tuple[str, int, int]:
+    """The same for all arms of a start: name, and which objects its history and its book are."""
+    return start.name, id(start.history), id(start.book)
 
 
 def start_hash(start: Start) -> str:

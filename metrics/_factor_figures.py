@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from marsbench.drawing import COLOURS, MARKERS
+
 from ._style import Tables, column, empty, figure, rows, style
 
 if TYPE_CHECKING:
@@ -16,8 +18,6 @@ _TITLES = {
     "lob_pressure": "LOB pressure (known after the trade)",
     "lob_depth": "LOB depth",
 }
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vP"
 
 
 def draw(tables: Tables) -> dict[str, Figure]:
@@ -39,7 +39,7 @@ def _by_agent(tables: Tables, name: str) -> Figure:
         error = np.abs(np.stack([value - column(part, "ci_low"), column(part, "ci_high") - value]))
         ax.errorbar(
             column(part, "mean_factor"), value, yerr=np.nan_to_num(error), capsize=3, markersize=4.5, label=agent,
-            color=_COLOURS[i % len(_COLOURS)], marker=_MARKERS[i % len(_MARKERS)],
+            color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)],
         )  # fmt: skip
     ax.set(title=f"Impact by {_TITLES[name]}", xlabel=_TITLES[name], ylabel="mean impact / daily volatility")
     ax.legend(title="agent") if table["agent"] else empty(ax)

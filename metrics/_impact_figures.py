@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from marsbench.drawing import COLOURS, MARKERS
+
 from ._style import Tables, column, empty, figure, rows, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKS = "osD^vP"
 MARKETS = {"own": "-", "truth": "--", "overlay": ":"}
 """Line styles of the markets that are drawn beside each other."""
 NAMES = {"own": "this generator", "truth": "true market", "overlay": "overlay (no reaction)"}
@@ -81,7 +81,15 @@ def _bars(ax: Axes, x: Any, own: Any, i: int, label: str) -> None:
     value = column(own, "value")
     error = np.abs(np.stack([value - column(own, "ci_low"), column(own, "ci_high") - value]))
     ax.errorbar(
-        x, value, error, fmt=MARKS[i % len(MARKS)], ms=4, capsize=2, lw=1, color=COLOURS[i % len(COLOURS)], label=label
+        x,
+        value,
+        error,
+        fmt=MARKERS[i % len(MARKERS)],
+        ms=4,
+        capsize=2,
+        lw=1,
+        color=COLOURS[i % len(COLOURS)],
+        label=label,
     )
 
 

@@ -29,9 +29,9 @@ class Market:
     """The metaorders of one arm, in units of one normaliser."""
 
     def __init__(self, runs: ImpactRuns, arm: Arm, normaliser: Normalisers) -> None:
-        times = len(arm.path) // max(len(runs.start), 1)
-        self.runs, self.arm = runs.repeated(times) if times > 1 else runs, arm
-        runs = self.runs
+        times = runs.rollouts(arm)
+        runs = runs.repeated(times) if times > 1 else runs
+        self.runs, self.arm = runs, arm
         self.impact = runs.impacts(arm, normaliser)  # [N, M + 1]
         self.drift = arm.drift / normaliser.sigma[runs.start][:, None]
         self.size = runs.sizes(arm, normaliser)

@@ -46,7 +46,7 @@ def _rows(rows: list[dict[str, Any]]) -> Table:
     return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
 
 
-def _ends(found: Floats, clusters: int) -> dict[str, float | None]:
+def ends_of(found: Floats, clusters: int) -> dict[str, float | None]:
     """Value and interval from value and replicates ``[1 + G]``."""
     value = number(found[0])
     if value is None or clusters < 2:
@@ -102,7 +102,7 @@ def _points(markets: Mapping[str, Market], weights: Floats) -> Table:
         for c in range(impact.shape[1]):
             row = {"market": name, "agent": runs.agents[c // ranks], "rank": c % ranks}
             row |= {"size": number(size[c]), "participation": number(participation[c])}
-            rows.append({**row, **_ends(impact[:, c], market.clusters), "n": int((market.known & (cell == c)).sum())})
+            rows.append({**row, **ends_of(impact[:, c], market.clusters), "n": int((market.known & (cell == c)).sum())})
     return _rows(rows)
 
 
@@ -114,7 +114,7 @@ def _paths(markets: Mapping[str, Market], weights: Floats) -> Table:
         for a, agent in enumerate(market.runs.agents):
             rows.append({"market": name, "agent": agent, "minute": 0, "value": 0.0, "ci_low": 0.0, "ci_high": 0.0})
             rows += [
-                {"market": name, "agent": agent, "minute": m + 1, **_ends(paths[:, a, m], market.clusters)}
+                {"market": name, "agent": agent, "minute": m + 1, **ends_of(paths[:, a, m], market.clusters)}
                 for m in range(paths.shape[2])
             ]
     return _rows(rows)
@@ -136,7 +136,7 @@ def _fulfilment(markets: Mapping[str, Market], weights: Floats) -> Table:
         for c in range(found.shape[1]):
             row = {"market": name, "agent": runs.agents[c // ranks], "rank": c % ranks, "size": number(size[c])}
             more = {"passive_share": number(rest[c]), "price_advantage_bps": number(better[c])}
-            rows.append({**row, **_ends(found[:, c], market.clusters), **more})
+            rows.append({**row, **ends_of(found[:, c], market.clusters), **more})
     return _rows(rows)
 
 
@@ -149,11 +149,11 @@ def _decay(markets: Mapping[str, Market], weights: Floats) -> Table:
         late = z >= 1
         fits = np.array([fit_decay(z[late], row[late]) for row in after])
         for agent, keep in _agents(market.runs).items():
-            row = {"market": name, "agent": agent, **_ends(market.relaxation(weights, keep), market.clusters)}
+            row = {"market": name, "agent": agent, **ends_of(market.relaxation(weights, keep), market.clusters)}
             curve = dict.fromkeys(("rest", "rest_low", "rest_high", "exponent", "exponent_low", "exponent_high"))
             if agent == ALL:
                 for k, part in enumerate(("rest", "exponent")):
-                    ends = _ends(fits[:, k], market.clusters)
+                    ends = ends_of(fits[:, k], market.clusters)
                     curve |= {part: ends["value"], f"{part}_low": ends["ci_low"], f"{part}_high": ends["ci_high"]}
             rows.append({**row, **curve, "n": int((market.tail & keep).sum())})
     return _rows(rows)
@@ -165,7 +165,7 @@ def _kyle(markets: Mapping[str, Market], weights: Floats) -> Table:
     for name, market in markets.items():
         found = market.kyle(weights)
         rows += [
-            {"market": name, "minute": m + 1, **_ends(found[:, m], market.clusters)} for m in range(found.shape[1])
+            {"market": name, "minute": m + 1, **ends_of(found[:, m], market.clusters)} for m in range(found.shape[1])
         ]
     return _rows(rows)
 
@@ -175,18 +175,20 @@ def _checks(markets: Mapping[str, Market], weights: Floats) -> Table:
     rows = []
     for name, market in markets.items():
         checks = {
-            "sides alike: (buy - sell) / mean": (market.asymmetry(weights), _contains(0.0)),
-            "larger sizes move more: share of pairs": (market.monotonicity(weights), _above(0.5)),
-            "trading costs: mean of side ln(price / mid at the start)": (_cost(market, weights), _above(0.0)),
-            "no-arbitrage: gamma + delta, at least 1": (_gatheral(market, weights), _above(1.0)),
+            "sides alike: (buy - sell) / mean": (market.asymmetry(weights), contains(0.0)),
+            "larger sizes move more: share of pairs": (market.monotonicity(weights), above(0.5)),
+            "trading costs: mean of side ln(price / mid at the start)": (_cost(market, weights), above(0.0)),
+            "no-arbitrage: gamma + delta, at least 1": (_gatheral(market, weights), above(1.0)),
         }
         for check, (found, judge) in checks.items():
-            ends = _ends(found, market.clusters)
+            ends = ends_of(found, market.clusters)
             rows.append({"market": name, "check": check, **ends, "verdict": judge(ends)})
     return _rows(rows)
 
 
-def _contains(value: float) -> Any:
+def contains(value: float) -> Any:
+    """Judges whether an interval contains a value."""
+
     def judge(ends: Mapping[str, float | None]) -> str:
         low, high = ends["ci_low"], ends["ci_high"]
         return OPEN if low is None or high is None else HOLDS if low <= value <= high else FAILS
@@ -194,7 +196,9 @@ def _contains(value: float) -> Any:
     return judge
 
 
-def _above(value: float) -> Any:
+def above(value: float) -> Any:
+    """Judges whether an interval lies above a value, below it, or on both sides."""
+
     def judge(ends: Mapping[str, float | None]) -> str:
         low, high = ends["ci_low"], ends["ci_high"]
         if low is None or high is None:
@@ -234,7 +238,7 @@ def _pairing(markets: Mapping[str, Market], weights: Floats) -> Table:
         both = np.array([alone.var(), null[good].var(), paired[good].var()])
         two = bool(good.sum() > 2 and both[:2].min() > 0)
         moved = market.runs.side * null  # the control arm's own return, which is no impact
-        drift = _ends(market.mean(moved, market.known, weights), market.clusters)
+        drift = ends_of(market.mean(moved, market.known, weights), market.clusters)
         rows.append({
             "market": name,
             "null_drift": drift["value"], "null_low": drift["ci_low"], "null_high": drift["ci_high"],
@@ -257,13 +261,14 @@ def _findings(markets: Mapping[str, Market], weights: Floats) -> Table:
     """What MarS finds about its agents, here: differences between agents that else do the same."""
     rows = []
     for name, market in markets.items():
-        for finding, found in _differences(market, weights).items():
-            ends = _ends(found, market.clusters)
-            rows.append({"market": name, "finding": finding, **ends, "verdict": _above(0.0)(ends)})
+        for finding, found in differences(market, weights).items():
+            ends = ends_of(found, market.clusters)
+            rows.append({"market": name, "finding": finding, **ends, "verdict": above(0.0)(ends)})
     return _rows(rows)
 
 
-def _differences(market: Market, weights: Floats) -> dict[str, Floats]:
+def differences(market: Market, weights: Floats) -> dict[str, Floats]:
+    """What MarS finds, as differences that are positive where it holds, each ``[B]``."""
     runs = market.runs
     number_of = {name: a for a, name in enumerate(runs.agents)}
     end, filled = market.impact[:, market.end], market.arm.executed_shares / np.maximum(runs.target_shares, 1)
@@ -296,7 +301,7 @@ def _about(runs: ImpactRuns) -> Table:
         "decades of sizes": f"{np.log10(np.quantile(sizes, 0.99) / np.quantile(sizes, 0.01)):.2f}",
         "daily normaliser": "volatility and volume of a day, from the latest training days",
         "window normaliser": f"the same of {runs.trading_minutes} minutes, from the half hour before the start",
-        "true rollouts": str(runs.truth_rollouts) if runs.truth is not None else "not known",
+        "true rollouts": str(runs.rollouts(runs.truth)) if runs.truth is not None else "not known",
         "single_day": "yes" if runs.single_day else "no",
     }
     return {"name": list(facts), "value": list(facts.values())}

@@ -55,7 +55,7 @@ def draw(law: Law, rng: np.random.Generator) -> Forecasts:
     observed = _classes(p, rng.random(count))
     before = rng.integers(0, 3, count)
     return Forecasts(
-        starts=tuple(_start(f"cluster {i // law.starts}") for i in range(count)),
+        starts=tuple(start_without_market(f"cluster {i // law.starts}") for i in range(count)),
         targets=(TREND,),
         observed=observed[:, None],
         training_shares=np.full((1, 3), 1 / 3),
@@ -69,7 +69,8 @@ def _classes(p: Floats, uniforms: Floats) -> Any:
 
 
 @cache
-def _start(cluster: str) -> Start:
+def start_without_market(cluster: str) -> Start:
+    """A start of which only the cluster matters."""
     book = BookState()
     nothing = Trajectory("X", "2024-01-02", CONTINUOUS, 0, 0, book, *_NO_ORDERS, {})
     return Start("X", "2024-01-02", CONTINUOUS, 0, book, nothing, cluster)

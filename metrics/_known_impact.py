@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from marsbench.impact_runs import Arm, Before, ImpactRuns, Normalisers
 from marsbench.known_answers import COVERED, MISSED, NOT_PRESENT, Claim, KnownAnswer
-from marsbench.market.rules import CONTINUOUS
-from marsbench.market.trajectory import BookState, Trajectory
-from marsbench.simulation.contracts import Start
 from marsbench.stats.impact_law import fit_law
 from marsbench.stats.verdicts import INCONCLUSIVE, PRESENT
 
 from ._impact_statistics import Market, weights_of
-from ._impact_tables import HOLDS, _above, _contains, _differences, _ends
+from ._impact_tables import HOLDS, above, contains, differences, ends_of
+from ._known_forecasts import start_without_market
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +76,7 @@ def draw(law: Planted, rng: np.random.Generator) -> ImpactRuns:
     arm = Arm(executed, nothing, np.full(len(start), 1000.0), path, np.zeros_like(path), 10 * executed, nothing)
     whole = Normalisers(np.ones(starts), shares)
     return ImpactRuns(
-        starts=tuple(_start(f"cluster {i // law.each}") for i in range(starts)), agents=AGENTS,
+        starts=tuple(start_without_market(f"cluster {i // law.each}") for i in range(starts)), agents=AGENTS,
         trading_minutes=TRADING, minutes=MINUTES, start=start, agent=agent, side=side, rank=rank,
         target_shares=executed, daily=whole, window=whole, replay_shares=shares, before=_before(starts), own=arm,
         overlay=arm,
@@ -90,19 +88,14 @@ def _before(starts: int) -> Before:
     return Before(flat, flat[:, 1:], flat[:, 1:], flat[:, 1:], deep, deep, np.ones(starts))
 
 
-def _start(cluster: str) -> Start:
-    nothing = Trajectory.__new__(Trajectory)
-    return Start("KNOWN", "2024-01-02", CONTINUOUS, 0, BookState(), nothing, cluster)
-
-
 def _judge(law: Planted, rng: np.random.Generator) -> dict[str, Claim]:
     runs = draw(law, rng)
     market = Market(runs, runs.own, runs.daily)
     weights = weights_of(market.clusters)
     found = fit_law(market.size, market.impact[:, TRADING], runs.clusters, market.clusters)
-    left = _ends(market.relaxation(weights), market.clusters)
-    more = _above(0.0)(_ends(_differences(market, weights)[MORE], market.clusters))
-    alike = _contains(0.0)(_ends(market.asymmetry(weights), market.clusters))
+    left = ends_of(market.relaxation(weights), market.clusters)
+    more = above(0.0)(ends_of(differences(market, weights)[MORE], market.clusters))
+    alike = contains(0.0)(ends_of(market.asymmetry(weights), market.clusters))
     claims = {
         LEFT: _cover(left["ci_low"], left["ci_high"], float(law.path()[-1])),
         MORE: Claim(PRESENT if more == HOLDS else INCONCLUSIVE),

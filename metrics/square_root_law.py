@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from marsbench.stats.intervals import Interval, jackknife_interval
 
 from ._impact_statistics import Market, closeness, weights_of
 from ._impact_tables import tables_of
-from ._scoring import number, numbers, replicates, within
+from ._scoring import number, numbers, replicates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -183,35 +183,22 @@ def _gaps(own: Market, evidence: ImpactRuns, weights: Floats) -> list[Score]:
 
 
 def _gap(name: str, found: Floats, floor: Floats, ceiling: Floats, own: Market) -> Score:
-    key, n, unit = f"impact_gap.{name}", int(own.known.sum()), UNITS[name]
-    if number(found[0]) is None:
-        return Score(key, None, "impact", "lower", unit=unit, n=n, clusters=own.clusters, reason=_why(own, name))
-    interval = within(_interval(found, own.clusters), 0.0, np.inf)
-    base, best = number(floor[0]), number(ceiling[0])
+    plain = score(f"impact_gap.{name}", found, own, unit=UNITS[name], why=_why(own, name))
+    plain = replace(plain, direction="lower")
+    if plain.value is None:
+        return plain
     informative, reason = _informative(floor, ceiling, own.clusters)
-    normalised = (float(found[0]) - floor[0]) / (ceiling[0] - floor[0]) if informative else None
-    low, high = number(interval.low), number(interval.high)
     with np.errstate(invalid="ignore", divide="ignore"):
-        without = (found[1:] - floor[1:]) / (ceiling[1:] - floor[1:])
-    return Score(
-        key,
-        float(found[0]),
-        "impact",
-        "lower",
-        unit=unit,
-        ci_low=low,
-        ci_high=high,
-        ci_method=interval.method if low is not None else None,
-        floor=base,
-        ceiling=best,
-        normalised=None if normalised is None else float(normalised),
+        scaled = numbers((found - floor) / (ceiling - floor))
+    return replace(
+        plain,
+        ci_low=None if plain.ci_low is None else max(plain.ci_low, 0.0),
+        floor=number(floor[0]),
+        ceiling=number(ceiling[0]),
+        normalised=scaled[0] if informative else None,
         informative=informative,
-        n=n,
-        clusters=own.clusters,
-        reason=interval.reason or reason,
-        replicates=replicates(interval),
-        normalised_replicates=tuple(numbers(without)) if informative else (),
-        replicate_units=_units(own.clusters) if interval.deleted is not None else None,
+        reason=plain.reason or reason,
+        normalised_replicates=tuple(scaled[1:]) if informative else (),
     )
 
 

@@ -27,7 +27,7 @@ from marsbench.stats.executions import Executed, executed
 from marsbench.stats.metaorders import MidPath
 
 from ._before import before, daily, window
-from ._starts import GOLDEN, Read, replay_after, starts_of, validity_of
+from ._starts import GOLDEN, Read, all_clocks, replay_after, starts_of, validity_of
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
@@ -56,9 +56,10 @@ class MarketImpact(Task):
     """Send metaorders into a market, and compare with the same market without them.
 
     From every start each agent buys and sells several sizes, in a simulation with the same random numbers as the
-    control arm's, which all metaorders of a start share: there the null agent wakes and sends nothing. One start in
-    ``tail_every`` is followed for ``tail_minutes`` longer. The same metaorders are sent into recorded flow, which plays
-    on (the overlay: impact without reaction), and, where a data set knows its hidden state, into the true market.
+    control arm's, which all metaorders of a start share: there the null agent wakes and sends nothing. Before the start
+    all arms are one and the same history. One start in ``tail_every`` is followed for ``tail_minutes`` longer. The same
+    metaorders are sent into recorded flow, which plays on (the overlay: impact without reaction), and, where a data set
+    knows its hidden state, into the true market.
 
     Sizes are shares of a day's volume, even in the logarithm: where the market's own metaorders are known, between the
     1% and the 99.9% quantile of those of the instrument's training days, otherwise between ``lowest`` and ``highest``.
@@ -142,14 +143,10 @@ class MarketImpact(Task):
         experiment = _Experiment(self, starts, sizes, variants, tails, context)
         own = experiment.market(generator, starts, rollouts)
         recorded = experiment.recorded(dataset)
-        truth = other = None
-        if dataset.has_truth:
-            hidden = tuple(replace(s, oracle=dataset.truth(s.instrument, s.date, s.clock_ns)) for s in starts)
-            oracle = registry.generator(ORACLE)
-            again = experiment.market(oracle, hidden, rollouts * (2 + TRUTH_ROLLOUTS))
-            other = again.arm(rollouts, rollouts)
-            truth = _joined([again.arm(rollouts * (2 + k), rollouts) for k in range(TRUTH_ROLLOUTS)])
-        overlay = experiment.market(Overlay(recorded), starts, 1)
+        asked = (dataset.content_hash, self, context.seed, rollouts, tuple(s.name for s in starts))
+        if asked not in _YARDSTICKS:
+            _YARDSTICKS[asked] = experiment.yardsticks(dataset, recorded, rollouts)
+        yardsticks = _YARDSTICKS[asked]
         v, s, _ = (x.ravel() for x in np.indices((len(variants), len(starts), rollouts)))
         return ImpactRuns(
             starts=starts,
@@ -163,13 +160,17 @@ class MarketImpact(Task):
             target_shares=np.array([sizes[j, variants[i].rank] for i, j in zip(v, s, strict=True)]),
             daily=day,
             window=window(known, self.trading_minutes),
-            replay_shares=np.array([_traded(recorded[start.name], self.trading_minutes) for start in starts]),
+            replay_shares=np.array(
+                [
+                    _first(recorded[s.name], self.trading_minutes).fills["size_shares"].sum(dtype=np.float64)
+                    for s in starts
+                ]
+            ),
             before=known,
             own=own.arm(0, rollouts),
-            overlay=overlay.arm(0, 1, repeat=rollouts),
-            truth=truth,
-            other_truth=other,
-            truth_rollouts=TRUTH_ROLLOUTS if truth is not None else 0,
+            overlay=yardsticks.overlay,
+            truth=yardsticks.truth,
+            other_truth=yardsticks.other_truth,
             example=experiment.example(own, recorded),
             single_day=dataset.single_day,
             simulations=own.validity(recorded),
@@ -177,7 +178,12 @@ class MarketImpact(Task):
 
     def _tails(self, dataset: Dataset, starts: Sequence[Start]) -> Ints:
         """Numbers of the starts that are followed further: one in ``tail_every`` of those where trading goes on."""
-        fits = [i for i, s in enumerate(starts) if _fits(dataset, s, self.minutes)]
+        places = {
+            (p.instrument, p.date, clock)
+            for p in dataset.split("test")
+            for clock in all_clocks(dataset, p, minutes=self.minutes)
+        }
+        fits = [i for i, s in enumerate(starts) if (s.instrument, s.date, s.clock_ns) in places]
         return np.array(fits[:: self.tail_every], np.int64)
 
     def _sizes(self, dataset: Dataset, starts: Sequence[Start], day: Normalisers) -> Ints:
@@ -197,14 +203,6 @@ def _block(start: Start) -> str:
     return f"{start.instrument} {start.date} block {int(number)}"
 
 
-def _fits(dataset: Dataset, start: Start, minutes: int) -> bool:
-    """Whether so many minutes of the test period, without a break in them, follow a start."""
-    ends = start.clock_ns + minutes * MINUTE
-    own = [p for p in dataset.split("test") if (p.instrument, p.date) == (start.instrument, start.date)]
-    unbroken = any(p.start_ns <= start.clock_ns and ends <= p.end_ns for p in start.rules.continuous)
-    return unbroken and any(p.start_ns <= start.clock_ns and ends <= p.end_ns for p in own)
-
-
 def _range(
     dataset: Dataset, starts: Sequence[Start], day: Normalisers, otherwise: tuple[float, float]
 ) -> tuple[Floats, Floats]:
@@ -222,9 +220,17 @@ def _range(
     return low, high
 
 
-def _traded(trajectory: Trajectory, minutes: int) -> float:
-    until = trajectory.rules.clock_ns(trajectory.rules.trading_ns(trajectory.start_ns) + minutes * MINUTE)
-    return float(trajectory.fills["size_shares"][trajectory.fills["time_ns"] <= until].sum())
+@dataclass(frozen=True)
+class _Yardsticks:
+    """What every generator is held against."""
+
+    overlay: Arm
+    truth: Arm | None
+    other_truth: Arm | None
+
+
+_YARDSTICKS: dict[tuple[Any, ...], _Yardsticks] = {}
+"""Measured for one generator, for the next one."""
 
 
 @dataclass(frozen=True)
@@ -318,6 +324,16 @@ class _Experiment:
                     if (v, i) == self._shown():
                         shown = row[0]
         return _Market(self, runs, controls, kept, shown)
+
+    def yardsticks(self, dataset: Dataset, recorded: dict[str, Trajectory], rollouts: int) -> _Yardsticks:
+        """The same metaorders in recorded flow, and in the true market where its hidden state is known."""
+        overlay = self.market(Overlay(recorded), self.starts, 1).arm(0, 1, repeat=rollouts)
+        if not dataset.has_truth:
+            return _Yardsticks(overlay, None, None)
+        hidden = tuple(replace(s, oracle=dataset.truth(s.instrument, s.date, s.clock_ns)) for s in self.starts)
+        again = self.market(registry.generator(ORACLE), hidden, rollouts * (2 + TRUTH_ROLLOUTS))
+        truth = _joined([again.arm(rollouts * (2 + k), rollouts) for k in range(TRUTH_ROLLOUTS)])
+        return _Yardsticks(overlay, truth, again.arm(rollouts, rollouts))
 
     def _groups(self, count: int) -> Iterator[tuple[Ints, int]]:
         """Numbers of starts, and for how many minutes they are followed."""

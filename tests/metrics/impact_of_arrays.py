@@ -106,7 +106,6 @@ def impact_runs(
         overlay=arm(overlay or nothing),
         truth=None if truth is None else arm(truth),
         other_truth=None if other_truth is None else arm(other_truth),
-        truth_rollouts=0 if truth is None else 1,
     )
 
 

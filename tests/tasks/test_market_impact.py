@@ -140,7 +140,7 @@ def test_the_truth_is_the_reference_market_from_its_hidden_state(tmp_path: Path)
     runs = task.run(oracle, data, TaskContext(seed=0, starts=hidden, simulate=sim))
     assert runs.truth is not None
     assert runs.other_truth is not None
-    assert runs.truth_rollouts == 2
+    assert runs.rollouts(runs.truth) == 2
     assert len(runs.truth.path) == 2 * len(runs.start)
     n = len(runs.start)
     paths = [runs.own.path, runs.other_truth.path, runs.truth.path[:n], runs.truth.path[n:]]
