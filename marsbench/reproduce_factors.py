@@ -35,7 +35,9 @@ def _tables(found: Mapping[str, Result], name: str) -> dict[str, list[dict[str, 
         except MissingScores as error:
             why = str(error)
     if not out:
-        raise MissingScores(why)
+        family = "impact_ode." if name.startswith("ode_") else "impact_factors."
+        missing = {s.reason for r in found.values() for key, s in r.scores.items() if key.startswith(family)}
+        raise MissingScores("; ".join([why, *sorted(reason for reason in missing if reason)]))
     return out
 
 

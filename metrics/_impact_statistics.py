@@ -6,6 +6,7 @@ each further one leaves a group of clusters out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from marsbench.impact_runs import Arm, ImpactRuns, Normalisers
 from marsbench.stats.impact_law import Sample
-from marsbench.stats.intervals import deletion_weights
+from marsbench.stats.intervals import Interval, deletion_weights, jackknife_interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,6 +24,19 @@ def weights_of(clusters: int) -> Floats:
     """``[1 + G, C]``."""
     left_out = deletion_weights(clusters, np.random.default_rng(clusters))
     return np.concatenate([np.ones((1, clusters)), left_out])
+
+
+def interval_of(found: Floats, clusters: int, used: int | None = None) -> Interval:
+    """Interval of a statistic from its value and replicates ``[1 + G]``.
+
+    ``used`` is how many of the clusters it is about, where not all: leaving out the others says nothing.
+    """
+    count = clusters if used is None else used
+    if count < 2:
+        nothing = np.asarray(np.nan)
+        return Interval(nothing, nothing, None, count, f"{count} cluster{'s' * (count != 1)}: an interval needs 2")
+    made = jackknife_interval(np.asarray(found[0]), found[1:], clusters=clusters, most_dof=count - 1)
+    return made if count == clusters else replace(made, method=f"{made.method}, {count} of which it is about")
 
 
 class Market:
@@ -39,6 +53,10 @@ class Market:
         self.end = runs.trading_minutes
         self.known = np.isfinite(self.impact[:, self.end]) & np.isfinite(self.size)
         self.tail = self.known & np.isfinite(self.impact[:, -1])
+
+    def about(self, keep: NDArray[np.bool_]) -> int:
+        """How many clusters some metaorders come from."""
+        return len(np.unique(self.runs.clusters[keep]))
 
     def mean(self, values: Floats, keep: NDArray[np.bool_], weights: Floats, cell: Ints | None = None) -> Floats:
         """Weighted mean of ``[N]`` or ``[N, K]`` values over kept metaorders; by ``cell`` ``[N]`` where given.

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from marsbench.impact_runs import Arm, ImpactRuns
 from marsbench.simulation.execution import price_advantage_bps
 from marsbench.stats.impact_law import Law, fit_decay, fit_law
-from marsbench.stats.intervals import jackknife_interval
 
-from ._impact_statistics import Market
+from ._impact_statistics import Market, interval_of
 from ._scoring import number
 
 Floats = NDArray[np.float64]
@@ -21,6 +20,7 @@ Table = dict[str, list[Any]]
 ALL = "all"
 MARKETS = {"own": "own", "overlay": "overlay", "truth": "truth", "other_truth": "truth again"}
 HOLDS, FAILS, OPEN = "holds", "fails", "inconclusive"
+LESS = "leaves less momentum after it ends than"
 
 
 def tables_of(runs: ImpactRuns, weights: Floats) -> dict[str, Table]:
@@ -46,12 +46,12 @@ def _rows(rows: list[dict[str, Any]]) -> Table:
     return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
 
 
-def ends_of(found: Floats, clusters: int) -> dict[str, float | None]:
-    """Value and interval from value and replicates ``[1 + G]``."""
+def ends_of(found: Floats, clusters: int, used: int | None = None) -> dict[str, float | None]:
+    """Value and interval from value and replicates ``[1 + G]``; see ``interval_of``."""
     value = number(found[0])
-    if value is None or clusters < 2:
-        return {"value": value, "ci_low": None, "ci_high": None}
-    interval = jackknife_interval(np.asarray(found[0]), found[1:], clusters=clusters)
+    if value is None:
+        return {"value": None, "ci_low": None, "ci_high": None}
+    interval = interval_of(found, clusters, used)
     return {"value": value, "ci_low": number(interval.low), "ci_high": number(interval.high)}
 
 
@@ -111,10 +111,11 @@ def _paths(markets: Mapping[str, Market], weights: Floats) -> Table:
     rows = []
     for name, market in markets.items():
         paths = market.paths(weights, same=True)
+        used = market.about(market.tail if market.tail.any() else market.known)
         for a, agent in enumerate(market.runs.agents):
             rows.append({"market": name, "agent": agent, "minute": 0, "value": 0.0, "ci_low": 0.0, "ci_high": 0.0})
             rows += [
-                {"market": name, "agent": agent, "minute": m + 1, **ends_of(paths[:, a, m], market.clusters)}
+                {"market": name, "agent": agent, "minute": m + 1, **ends_of(paths[:, a, m], market.clusters, used)}
                 for m in range(paths.shape[2])
             ]
     return _rows(rows)
@@ -149,11 +150,12 @@ def _decay(markets: Mapping[str, Market], weights: Floats) -> Table:
         late = z >= 1
         fits = np.array([fit_decay(z[late], row[late]) for row in after])
         for agent, keep in _agents(market.runs).items():
-            row = {"market": name, "agent": agent, **ends_of(market.relaxation(weights, keep), market.clusters)}
+            used = market.about(market.tail & keep)
+            row = {"market": name, "agent": agent, **ends_of(market.relaxation(weights, keep), market.clusters, used)}
             curve = dict.fromkeys(("rest", "rest_low", "rest_high", "exponent", "exponent_low", "exponent_high"))
             if agent == ALL:
                 for k, part in enumerate(("rest", "exponent")):
-                    ends = ends_of(fits[:, k], market.clusters)
+                    ends = ends_of(fits[:, k], market.clusters, used)
                     curve |= {part: ends["value"], f"{part}_low": ends["ci_low"], f"{part}_high": ends["ci_high"]}
             rows.append({**row, **curve, "n": int((market.tail & keep).sum())})
     return _rows(rows)
@@ -163,9 +165,10 @@ def _kyle(markets: Mapping[str, Market], weights: Floats) -> Table:
     """Kyle's lambda by horizon: daily volatilities per daily volume."""
     rows = []
     for name, market in markets.items():
-        found = market.kyle(weights)
+        found, used = market.kyle(weights), (market.about(market.known), market.about(market.tail))
         rows += [
-            {"market": name, "minute": m + 1, **ends_of(found[:, m], market.clusters)} for m in range(found.shape[1])
+            {"market": name, "minute": m + 1, **ends_of(found[:, m], market.clusters, used[m >= market.end])}
+            for m in range(found.shape[1])
         ]
     return _rows(rows)
 
@@ -174,14 +177,15 @@ def _checks(markets: Mapping[str, Market], weights: Floats) -> Table:
     """Symmetry of sides, monotonicity in size, and what rules out making money by trading to and fro."""
     rows = []
     for name, market in markets.items():
+        decay = _gatheral(market, weights)
         checks = {
             "sides alike: (buy - sell) / mean": (market.asymmetry(weights), contains(0.0)),
             "larger sizes move more: share of pairs": (market.monotonicity(weights), above(0.5)),
             "trading costs: mean of side ln(price / mid at the start)": (_cost(market, weights), above(0.0)),
-            "no-arbitrage: gamma + delta, at least 1": (_gatheral(market, weights), above(1.0)),
+            "no-arbitrage: gamma + delta, at least 1": (decay, above(1.0)),
         }
         for check, (found, judge) in checks.items():
-            ends = ends_of(found, market.clusters)
+            ends = ends_of(found, market.clusters, market.about(market.tail) if found is decay else None)
             rows.append({"market": name, "check": check, **ends, "verdict": judge(ends)})
     return _rows(rows)
 
@@ -262,7 +266,7 @@ def _findings(markets: Mapping[str, Market], weights: Floats) -> Table:
     rows = []
     for name, market in markets.items():
         for finding, found in differences(market, weights).items():
-            ends = ends_of(found, market.clusters)
+            ends = ends_of(found, market.clusters, market.about(market.tail) if LESS in finding else None)
             rows.append({"market": name, "finding": finding, **ends, "verdict": above(0.0)(ends)})
     return _rows(rows)
 
@@ -286,7 +290,7 @@ def differences(market: Market, weights: Floats) -> dict[str, Floats]:
         little, much = f"{level}-P0.1", f"{level}-P0.9"
         if little in number_of and much in number_of:
             pair = [market.momentum(weights, runs.agent == number_of[a]) for a in (little, much)]
-            found[f"{much} leaves less momentum after it ends than {little}"] = pair[0] - pair[1]
+            found[f"{much} {LESS} {little}"] = pair[0] - pair[1]
     return found
 
 

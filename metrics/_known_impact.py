@@ -44,6 +44,8 @@ class Planted:
     clusters: int = 100
     each: int = 1
     """Starts of a cluster."""
+    tail_every: int = 1
+    """One start in so many is followed after trading."""
     propagator: bool = False
     """Whether the path follows from one, with ``f(v) = v^delta``; else it stays where trading left it."""
 
@@ -70,6 +72,7 @@ def draw(law: Planted, rng: np.random.Generator) -> ImpactRuns:
     own = rng.standard_normal((len(start), MINUTES + 1))
     walk = NOISE * np.cumsum((common + own) / np.sqrt(2 * TRADING), axis=1)
     path = peak[:, None] * law.path() + walk - walk[:, :1]
+    path[start % law.tail_every > 0, TRADING + 1 :] = np.nan
     shares = np.full(starts, 1e9)
     executed = np.rint(share * shares[start]).astype(np.int64)
     nothing = np.zeros(len(start), np.int64)
@@ -93,7 +96,7 @@ def _judge(law: Planted, rng: np.random.Generator) -> dict[str, Claim]:
     market = Market(runs, runs.own, runs.daily)
     weights = weights_of(market.clusters)
     found = fit_law(market.size, market.impact[:, TRADING], runs.clusters, market.clusters)
-    left = ends_of(market.relaxation(weights), market.clusters)
+    left = ends_of(market.relaxation(weights), market.clusters, market.about(market.tail))
     more = above(0.0)(ends_of(differences(market, weights)[MORE], market.clusters))
     alike = contains(0.0)(ends_of(market.asymmetry(weights), market.clusters))
     claims = {
@@ -123,6 +126,8 @@ def known_impact() -> list[KnownAnswer]:
     cases: list[tuple[str, str, Planted, dict[str, str]]] = [
         ("square-root", "I = (Q/V)^.5", Planted(), {**all_covered, LIKE_ROOT: PRESENT}),
         ("square-root.8", "the same, 8 clusters of 5 starts", Planted(clusters=8, each=5), all_covered),
+        ("square-root.tails", "the same, one start in ten is followed further", Planted(tail_every=10), all_covered),
+        ("square-root.tails.4", "the same, four starts are", Planted(tail_every=25), all_covered),
         ("three-quarters", "I = 3 (Q/V)^.75", Planted(0.75, 3.0), {**all_covered, LIKE_ROOT: NOT_PRESENT}),
         ("linear", "I = 10 Q/V", Planted(1.0, 10.0), {**all_covered, LIKE_ROOT: NOT_PRESENT}),
         ("propagator.root", "propagator, f(v) = v^.5", Planted(propagator=True), all_covered),

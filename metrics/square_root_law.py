@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from marsbench.evidence import Landing, Metric
 from marsbench.impact_runs import ImpactRuns
 from marsbench.scores import Outcome, Score
-from marsbench.stats.intervals import Interval, jackknife_interval
 
-from ._impact_statistics import Market, closeness, weights_of
+from ._impact_statistics import Market, closeness, interval_of, weights_of
 from ._impact_tables import tables_of
 from ._scoring import number, numbers, replicates
 
@@ -70,7 +69,7 @@ class SquareRootLaw(Metric):
     """
 
     name = "square-root-law"
-    version = 1
+    version = 2
     evidence = ImpactRuns
     floor_from_baseline = False
     summary = "law of market impact, its decay, and how close both are to the true market's"
@@ -124,24 +123,29 @@ def _described(own: Market, weights: Floats) -> list[Score]:
         "fulfilment": (own.fulfilment(weights).mean(axis=1), "share of the target"),
     }
     return [
-        score(f"square_root_law.{name}", values, own, unit=unit, why=_why(own, name))
+        score(f"square_root_law.{name}", values, own, unit=unit, why=_why(own, name), used=_used(own, name))
         for name, (values, unit) in found.items()
     ]
 
 
+def _used(own: Market, name: str) -> int | None:
+    """Clusters that a statistic is about, where not all of them: what happens later is known of few."""
+    return own.about(own.tail) if name in ("relaxation", "decay") else None
+
+
 def _why(own: Market, name: str) -> str:
     """Why a statistic may be missing."""
-    if name == "relaxation" and not own.tail.any():
+    if name in ("relaxation", "decay") and not own.tail.any():
         return "no metaorder was followed after it ended"
     return "no impact that a law could be fitted to"
 
 
-def score(key: str, found: Floats, own: Market, *, unit: str, why: str) -> Score:
-    """A description with its interval, from its value and replicates ``[1 + G]``."""
+def score(key: str, found: Floats, own: Market, *, unit: str, why: str, used: int | None = None) -> Score:
+    """A description with its interval, from its value and replicates ``[1 + G]``; ``used`` as of ``interval_of``."""
     n = int(own.known.sum())
     if number(found[0]) is None:
         return Score(key, None, "impact", "none", unit=unit, n=n, clusters=own.clusters, reason=why)
-    interval = _interval(found, own.clusters)
+    interval = interval_of(found, own.clusters, used)
     low, high = number(interval.low), number(interval.high)
     return Score(
         key,
@@ -164,13 +168,6 @@ def _units(clusters: int) -> str:
     return f"{clusters} clusters"
 
 
-def _interval(found: Floats, clusters: int) -> Interval:
-    if clusters < 2:
-        nothing = np.asarray(np.nan)
-        return Interval(nothing, nothing, None, clusters, "1 cluster: an interval needs at least 2")
-    return jackknife_interval(np.asarray(found[0]), found[1:], clusters=clusters)
-
-
 def _gaps(own: Market, evidence: ImpactRuns, weights: Floats) -> list[Score]:
     """Closeness to the truth, of the generator, of the overlay and of the truth itself."""
     assert evidence.truth is not None
@@ -183,11 +180,12 @@ def _gaps(own: Market, evidence: ImpactRuns, weights: Floats) -> list[Score]:
 
 
 def _gap(name: str, found: Floats, floor: Floats, ceiling: Floats, own: Market) -> Score:
-    plain = score(f"impact_gap.{name}", found, own, unit=UNITS[name], why=_why(own, name))
+    used = _used(own, name)
+    plain = score(f"impact_gap.{name}", found, own, unit=UNITS[name], why=_why(own, name), used=used)
     plain = replace(plain, direction="lower")
     if plain.value is None:
         return plain
-    informative, reason = _informative(floor, ceiling, own.clusters)
+    informative, reason = _informative(floor, ceiling, own.clusters, used)
     with np.errstate(invalid="ignore", divide="ignore"):
         scaled = numbers((found - floor) / (ceiling - floor))
     return replace(
@@ -202,10 +200,10 @@ def _gap(name: str, found: Floats, floor: Floats, ceiling: Floats, own: Market) 
     )
 
 
-def _informative(floor: Floats, ceiling: Floats, clusters: int) -> tuple[bool, str | None]:
+def _informative(floor: Floats, ceiling: Floats, clusters: int, used: int | None) -> tuple[bool, str | None]:
     """Whether the interval of (ceiling - floor) lies below 0, and if not, why."""
     gap = ceiling - floor
-    interval = _interval(gap, clusters)
+    interval = interval_of(gap, clusters, used)
     low, high = float(interval.low), float(interval.high)
     if not np.isfinite(low + high):
         return False, "uninformative: no interval of (ceiling - floor)"

@@ -72,5 +72,14 @@ def test_a_result_without_the_tables_says_so() -> None:
         asked.make({"old": replace(result("old"), outcomes={})})
 
 
+def test_an_item_that_cannot_be_made_says_what_the_metric_said() -> None:
+    runs = impact_runs(agents=("SWEEP",))
+    made = replace(result("one"), outcomes={"impact-ode": ImpactOde().evaluate(runs, np.random.default_rng(0))})
+    asked = item("fig9b")
+    assert isinstance(asked, BoardItem)
+    with pytest.raises(MissingScores, match=r"no metaorders of agent 'L1-P0\.1'; there are some of SWEEP"):
+        asked.make({"one": made})
+
+
 def test_items_are_listed_by_name() -> None:
     assert set(ITEMS_OF_IMPACT) <= set(ITEMS)

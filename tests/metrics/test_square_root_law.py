@@ -110,3 +110,15 @@ def test_known_answers_are_of_the_form_that_is_measured() -> None:
     rates = measure([known["square-root.8"]], seeds=20)
     covered = {r.property: r.right for r in rates if r.truth == COVERED}
     assert covered["exponent"] >= 0.8
+
+
+def test_what_is_known_of_few_clusters_has_their_degrees_of_freedom_and_of_one_no_interval() -> None:
+    every, some, one = (impact_runs(starts=40, per_cluster=1, tail_every=n) for n in (1, 10, 40))
+    found = [scores(runs)["square_root_law.relaxation"] for runs in (every, some, one)]
+    widths = [s.ci_high - s.ci_low for s in found[:2]]  # type: ignore[attr-defined]
+    assert widths[1] > 2 * widths[0] > 0
+    assert found[1].ci_method.endswith("4 of which it is about")  # type: ignore[attr-defined]
+    assert found[2].ci_low is None  # type: ignore[attr-defined]
+    assert found[2].reason == "1 cluster: an interval needs 2"  # type: ignore[attr-defined]
+    table = SquareRootLaw().evaluate(one, np.random.default_rng(0)).tables["impact_decay"]
+    assert set(table["ci_low"]) == {None}
