@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 Arrays = Mapping[str, NDArray[Any]]
 """A batch: every array ``[size, ...]``, the first row of each belonging to the first sequence."""
@@ -15,8 +16,23 @@ OnPoint = Callable[[int, Mapping[str, float]], None]
 """Called with the step and the values of a point of the curves, on the main process."""
 
 
+@dataclass(frozen=True)
+class Player:
+    """Weights that learn at a pace of their own."""
+
+    weights: Sequence[nn.Parameter]
+    rate: float = 1.0
+    """Learning rate as a multiple of the plan's."""
+    betas: tuple[float, float] | None = None
+    """Memory of the averages of the gradient and its square; None: the plan's."""
+
+
 class Trainable(Protocol):
-    """An ``nn.Module`` that knows its losses."""
+    """An ``nn.Module`` that knows its losses.
+
+    Where it has a method ``players() -> Sequence[Player]``, each of them learns at its own pace, in one process; a
+    weight that gets no gradient in a step is left alone there. ``unit``, if it has one, names what its losses are in.
+    """
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean nats per order by field, over all orders of the batch; their sum is minimised.

@@ -16,9 +16,8 @@ TOTAL = "total"
 """Name of the sum over all fields."""
 BEGINNING = 10
 """The loss that a run began with is the mean over so many steps."""
-MARGIN_NATS = 1.0
 MARGIN_STEPS = 100
-"""A loss above the beginning by this margin for so many steps in a row has diverged."""
+"""A loss above the beginning by the plan's ``largest_rise`` for so many steps in a row has diverged."""
 MOST_SKIPPED = 50
 """So many steps in a row may be skipped while fp16 looks for its scale."""
 
@@ -41,7 +40,7 @@ class Monitor:
     skipped: int = 0
 
     def observe(self, step: int, losses: Mapping[str, float], norm: float, plan: TrainingPlan) -> None:
-        """Take note of the losses (nats) and the gradient's norm of update ``step`` (1 is the first).
+        """Take note of the losses and the gradient's norm of update ``step`` (1 is the first).
 
         Raises
         ------
@@ -50,7 +49,7 @@ class Monitor:
         """
         total = sum(losses.values())
         values = ", ".join(f"{name} {value:.4g}" for name, value in {TOTAL: total, **losses}.items())
-        where = f"at step {step} of {plan.steps}: losses {values} nats, gradient norm {norm:.4g}"
+        where = f"at step {step} of {plan.steps}: losses {values}, gradient norm {norm:.4g}"
         overflow = plan.precision == "fp16" and not math.isfinite(norm)
         self.skipped = self.skipped + 1 if overflow else 0
         if not math.isfinite(total) or not (math.isfinite(norm) or overflow):
@@ -59,18 +58,18 @@ class Monitor:
             raise Diverged(f"training diverged: fp16 found no scale in {MOST_SKIPPED} steps, {where}; {_advice(plan)}")
         if step <= BEGINNING:
             self.beginning += (total - self.beginning) / step
-        self.above = self.above + 1 if step > BEGINNING and total > self.beginning + MARGIN_NATS else 0
+        self.above = self.above + 1 if step > BEGINNING and total > self.beginning + plan.largest_rise else 0
         if self.above >= MARGIN_STEPS:
             raise Diverged(
-                f"training diverged: {MARGIN_STEPS} steps in a row above its beginning by more than {MARGIN_NATS:g} "
-                f"nats, {where}; {self._began()}{_advice(plan)}"
+                f"training diverged: {MARGIN_STEPS} steps in a row above its beginning by more than "
+                f"{plan.largest_rise:g}, {where}; {self._began()}{_advice(plan)}"
             )
         for name, value in {**losses, TOTAL: total}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
 
     def _began(self) -> str:
-        return f"it began at {self.beginning:.4g} nats. " if self.beginning else ""
+        return f"it began at {self.beginning:.4g}. " if self.beginning else ""
 
     def train_point(self, step: int) -> dict[str, float]:
         """The train losses averaged over the steps since the last point, added to the curves."""

@@ -35,6 +35,8 @@ class TrainingPlan:
     """Arithmetic of forward and backward pass; "no" is float32. On CPUs without bf16 units, bf16 is the slower one."""
     compile: bool = False
     """Run the losses through ``torch.compile``."""
+    largest_rise: float = 1.0
+    """Losses that stay above those of the beginning by more than this for a hundred steps have diverged."""
     validate_every: int = 500
     """Steps between two points of the curves: losses on the validation data, and the average over the steps since."""
     checkpoint_every: int = 500
@@ -58,6 +60,7 @@ class TrainingPlan:
         self._require("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more")
         self._require("betas", len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two from 0 to below 1")
         self._require("clip_norm", 0 < self.clip_norm < math.inf, "a positive number")
+        self._require("largest_rise", 0 < self.largest_rise < math.inf, "a positive number")
         self._require("precision", self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}")
         self._require("patience", self.patience is None or self.patience >= 1, "at least 1, or None")
         self._require("batch_size", self.batch_size % self.accumulate == 0, f"a multiple of {self.accumulate}")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from marsbench import progress
 from marsbench.files import write_atomic
-from marsbench.learning.contracts import Arrays, Batches, OnPoint, Trainable, count_orders
+from marsbench.learning.contracts import Arrays, Batches, OnPoint, Player, Trainable, count_orders
 from marsbench.learning.feed import batches_from, stopping
 from marsbench.learning.monitor import TOTAL, Curves, Diverged, Monitor
 from marsbench.learning.plan import Precision, TrainingPlan
@@ -37,6 +37,7 @@ __all__ = [
     "Batches",
     "Diverged",
     "OnPoint",
+    "Player",
     "Precision",
     "Trainable",
     "TrainingPlan",
@@ -120,8 +121,8 @@ def train(
     Diverged
         If a loss or gradient is not finite, or the loss stays far above where it began.
     ValueError
-        If ``scratch`` holds the state of another plan, model, data or seed, or the batch size does not divide
-        by processes and micro-batches.
+        If ``scratch`` holds the state of another plan, model, data or seed, the batch size does not divide by
+        processes and micro-batches, or several processes train players.
     KeyboardInterrupt
         After the state was saved, on an interrupt or SIGTERM.
     """
@@ -168,6 +169,9 @@ class _Run:
         self.say: Callable[[str], None] = say if main else (lambda text: None)
         self.on_point = on_point if main else None
         self.module = cast(nn.Module, model)
+        if hasattr(model, "players") and self.accelerator.num_processes > 1:
+            raise ValueError("players that train against each other do so in one process; start one")
+        self.unit = str(getattr(model, "unit", "nats"))
         self.identity = identity_of(self.module, batches, validation, plan, seed)
         self.losses = _Losses(model, plan.compile)
         self.optimizer = torch.optim.AdamW(_groups(self.module, plan), lr=plan.learning_rate, betas=plan.betas)
@@ -298,7 +302,7 @@ class _Run:
         plan, accelerator = self.plan, self.accelerator
         torch.manual_seed(_step_seed(self.seed, self.step, accelerator.process_index))
         for group in self.optimizer.param_groups:
-            group["lr"] = plan.learning_rate_at(self.step)
+            group["lr"] = plan.learning_rate_at(self.step) * group["rate"]
         self.parallel.train()
         means: dict[str, Tensor] = {}
         parts = self.micro_batches(batch)
@@ -395,12 +399,12 @@ class _Run:
     def pace(self) -> str:
         """What stands behind the bar."""
         mean = self.monitor.sums[TOTAL] / self.monitor.count
-        return f"{mean:.4f} nats, {self.speed():,.0f} tokens/s"
+        return f"{mean:.4f} {self.unit}, {self.speed():,.0f} tokens/s"
 
     def line(self, values: Mapping[str, float], speed: float) -> str:
         """One line about a point."""
         losses = ", ".join(f"{k.split('.')[0]} {v:.4f}" for k, v in values.items() if k.endswith(f".{TOTAL}"))
-        text = f"training step {self.step} of {self.plan.steps}: {losses} nats"
+        text = f"training step {self.step} of {self.plan.steps}: {losses} {self.unit}"
         if not self.step:
             return text
         left = self.spent() / self.step * (self.plan.steps - self.step)
@@ -428,16 +432,25 @@ class _Run:
 
 
 def _groups(module: nn.Module, plan: TrainingPlan) -> list[dict[str, Any]]:
-    """Parameters that decay (matrices that are no embeddings), and those that do not."""
+    """Of each player, parameters that decay (matrices that are no embeddings), and those that do not."""
     embeddings = {id(p) for m in module.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    own = [p for p in module.parameters() if p.requires_grad]
-    decays = [p for p in own if p.ndim >= 2 and id(p) not in embeddings]
-    chosen = {id(p) for p in decays}
-    groups = [
-        {"params": decays, "weight_decay": plan.weight_decay},
-        {"params": [p for p in own if id(p) not in chosen], "weight_decay": 0.0},
-    ]
+    groups = []
+    for player in _players(module):
+        own = [p for p in player.weights if p.requires_grad]
+        decays = [p for p in own if p.ndim >= 2 and id(p) not in embeddings]
+        chosen = {id(p) for p in decays}
+        pace = {"rate": player.rate, "betas": player.betas or plan.betas}
+        groups += [
+            {"params": decays, "weight_decay": plan.weight_decay, **pace},
+            {"params": [p for p in own if id(p) not in chosen], "weight_decay": 0.0, **pace},
+        ]
     return [group for group in groups if group["params"]]
+
+
+def _players(module: nn.Module) -> Sequence[Player]:
+    if hasattr(module, "players"):
+        return cast(Sequence[Player], cast(Any, module).players())
+    return (Player(tuple(module.parameters())),)
 
 
 def _step_seed(seed: int, step: int, process: int) -> int:
