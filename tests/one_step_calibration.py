@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from marsbench.data.catalogue import open_dataset
-from marsbench.generators.lmm.order_model import CANCEL, OrderModel
+from marsbench.generators.lmm.order_model import OrderModel
 from marsbench.generators.lmm.recipe import ModelConfig
-from marsbench.generators.lmm.tokeniser import Tokeniser
 from marsbench.learning.checkpoints import load_config, load_model
+from marsbench.learning.order_heads import CANCEL
 from marsbench.learning.order_stream import STATE, order_stream
+from marsbench.learning.tokeniser import Tokeniser
 from marsbench.learning.vocabulary import BEAT, CROSSES, SIZES
 
 SHIPPED = Path(__file__).resolve().parents[1] / "generators" / "lmm" / "checkpoints" / "lmm-order-2m-reference"

@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marsbench.learning.order_generator import FRESH, beginning_of, check_device, device_of
+from marsbench.learning.sampling import Sampling
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import (
     ROWS_TOGETHER,
@@ -25,30 +27,16 @@ from marsbench.simulation.contracts import (
 from marsbench.simulation.randomness import Streams
 
 from .recipe import HEADS, LAYOUT_NAMES, SHAPES, Recipe
-from .sampling import Sampling
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
 
-DEVICES = ("auto", "cpu", "cuda")
-FRESH = "none"
-"""``init``: weights start at random."""
 DEFAULT_SIZE = "2m"
 """The one that takes part in runs that name no generators."""
 SMALL_TRAINING, SMALL_BATCH, LARGE_BATCH = 20_000_000, 16, 64
 """Orders to learn from, and sequences in a step up to so many and beyond."""
 PUBLIC = "microsoft/mars-order-model"
 """The authors' weights on the Hugging Face hub."""
-
-
-def _device(who: str, asked: str) -> str:
-    """Where rollouts of a generator are computed."""
-    import torch
-
-    found = torch.cuda.is_available()
-    if asked == "cuda" and not found:
-        raise ValueError(f"{who}: device 'cuda': torch {torch.__version__} finds no GPU here; write device=auto")
-    return "cuda" if found and asked != "cpu" else "cpu"
 
 
 def _rows_together(total: int) -> int:
@@ -112,7 +100,8 @@ class LmmOrder(Trained, SessionGenerator):
         compile: bool = False,
         device: str = "auto",
     ) -> None:
-        chosen = (("layout", layout, LAYOUT_NAMES), ("head", head, HEADS), ("device", device, DEVICES))
+        check_device(self.name, device)
+        chosen = (("layout", layout, LAYOUT_NAMES), ("head", head, HEADS))
         for name, value, choices in chosen:
             if value not in choices:
                 raise ValueError(f"{self.name}: {name} {value!r}: choose one of {', '.join(choices)}")
@@ -141,14 +130,11 @@ class LmmOrder(Trained, SessionGenerator):
         return {**self.training_parameters(), **asdict(self.sampling), "compile": self.compile, "device": self.device}
 
     def train(self, dataset: Dataset, folder: Path, *, seed: int, work: Work) -> Artifact:
-        from marsbench.fitting import check_no_overlap, training_periods
+        from marsbench.fitting import training_periods
 
         from .training import train
 
-        start_from = self._start(work)
-        if start_from is not None:
-            who = f"{self.name} of {self.init!r}, from which training would start,"
-            check_no_overlap(start_from.trained_on, dataset.split("test"), who=who)
+        untouched = type(self)(layout=self.recipe.layout, head=self.recipe.head, book=self.recipe.book)
         return train(
             dataset,
             training_periods(self, dataset),
@@ -158,35 +144,20 @@ class LmmOrder(Trained, SessionGenerator):
             version=self.training_version,
             seed=seed,
             work=work,
-            start_from=start_from,
+            start_from=beginning_of(self, untouched, self.init, dataset, work),
         )
-
-    def _start(self, work: Work) -> Artifact | None:
-        """The trained model that training starts from."""
-        if self.init == FRESH:
-            return None
-        from marsbench.data.catalogue import open_dataset
-
-        other = type(self)(layout=self.recipe.layout, head=self.recipe.head, book=self.recipe.book)
-        found = work.artifact_of(other, open_dataset(self.init))
-        if found is None:
-            raise ValueError(
-                f"{self.name}: init {self.init!r}: no {self.name} has been trained on that data set; train it first: "
-                f"marsbench train {self.name} -d {self.init}"
-            )
-        return found
 
     def load(self, artifact: Artifact) -> None:
         from marsbench.learning.checkpoints import load_config, load_model
+        from marsbench.learning.tokeniser import Tokeniser
 
         from .order_model import OrderModel
         from .recipe import ModelConfig
-        from .tokeniser import Tokeniser
 
         self.tokeniser = Tokeniser.load(artifact.folder)
         self.model = OrderModel(ModelConfig.from_dict(load_config(artifact.folder)["model"]))
         load_model(artifact.folder, self.model)
-        self.model.eval().requires_grad_(False).to(_device(self.name, self.device))
+        self.model.eval().requires_grad_(False).to(device_of(self.name, self.device))
         self.model.decoder.compile_steps = self.compile
 
     def rows_together(self, total: int) -> int:
@@ -243,8 +214,7 @@ class MarsOrder(SessionGenerator):
         compile: bool = False,
         device: str = "auto",
     ) -> None:
-        if device not in DEVICES:
-            raise ValueError(f"{self.name}: device {device!r}: choose one of {', '.join(DEVICES)}")
+        check_device(self.name, device)
         if context is not None and context < 1:
             raise ValueError(f"{self.name}: context must be at least 1, or none for the model's own; got {context}")
         self.checkpoint, self.context = checkpoint, context
@@ -266,19 +236,19 @@ class MarsOrder(SessionGenerator):
 
     def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
         from marsbench.learning.order_stream import order_stream
-
-        from .tokeniser import Tokeniser
+        from marsbench.learning.tokeniser import Tokeniser
 
         folder.mkdir(parents=True, exist_ok=True)
         Tokeniser.fit([order_stream(t) for t in data], "public").save(folder)
         return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data)
 
     def load(self, artifact: Artifact) -> None:
+        from marsbench.learning.tokeniser import Tokeniser
+
         from .public import load_public
-        from .tokeniser import Tokeniser
 
         self.tokeniser, self.public = Tokeniser.load(artifact.folder), load_public(self.checkpoint)
-        self.public.model.requires_grad_(False).to(_device(self.name, self.device))
+        self.public.model.requires_grad_(False).to(device_of(self.name, self.device))
         self.public.model.decoder.compile_steps = self.compile
 
     def rows_together(self, total: int) -> int:

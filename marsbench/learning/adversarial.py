@@ -13,8 +13,6 @@ than there, where both players move in one step they do so from the weights befo
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,30 +20,8 @@ from torch.nn import functional
 
 from marsbench.learning.contracts import Player
 from marsbench.learning.monitor import TOTAL, Diverged
+from marsbench.learning.plan import Rivalry
 from marsbench.learning.training import TrainingResult
-
-Loss = Literal["wasserstein", "cross-entropy"]
-
-
-@dataclass(frozen=True)
-class Rivalry:
-    """How the two players learn from each other."""
-
-    loss: Loss = "wasserstein"
-    critic_steps: int = 5
-    """Updates of the critic for one of the maker."""
-    penalty: float = 10.0
-    """Weight of the gradient penalty (``wasserstein``)."""
-    critic_rate: float = 1.0
-    """Learning rate of the critic as a multiple of the maker's."""
-    maker_betas: tuple[float, float] | None = None
-    critic_betas: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.loss not in get_args(Loss):
-            raise ValueError(f"loss {self.loss!r}: choose one of {', '.join(get_args(Loss))}")
-        if self.critic_steps < 1 or self.penalty < 0 or self.critic_rate <= 0:
-            raise ValueError(f"{self}: critic_steps from 1, penalty from 0, critic_rate above 0")
 
 
 class Adversarial(nn.Module):

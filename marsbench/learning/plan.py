@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Precision = Literal["no", "bf16", "fp16"]
+Loss = Literal["wasserstein", "cross-entropy"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,31 @@ class TrainingPlan:
         along = (step - self.warm_up_steps) / max(self.steps - 1 - self.warm_up_steps, 1)
         low = self.min_learning_rate_ratio
         return self.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(along, 1.0))))
+
+
+@dataclass(frozen=True)
+class Rivalry:
+    """How the two players learn from each other."""
+
+    loss: Loss = "wasserstein"
+    critic_steps: int = 5
+    """Updates of the critic for one of the maker."""
+    penalty: float = 10.0
+    """Weight of the gradient penalty (``wasserstein``)."""
+    critic_rate: float = 1.0
+    """Learning rate of the critic as a multiple of the maker's."""
+    maker_betas: tuple[float, float] | None = None
+    critic_betas: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises
+        ------
+        ValueError
+            Naming the field.
+        """
+        if self.loss not in get_args(Loss):
+            raise ValueError(f"loss {self.loss!r}: choose one of {', '.join(get_args(Loss))}")
+        if self.critic_steps < 1 or self.penalty < 0 or self.critic_rate <= 0:
+            raise ValueError(f"{self}: critic_steps from 1, penalty from 0, critic_rate above 0")

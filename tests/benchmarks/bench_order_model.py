@@ -20,12 +20,12 @@ from transformers import LlamaConfig, LlamaModel
 from markets import start_at, two_days
 from marsbench import registry
 from marsbench.generators.lmm import few_rows
-from marsbench.generators.lmm.layouts import CHANGES, TIMES
 from marsbench.generators.lmm.llama import Llama, Ring
 from marsbench.generators.lmm.order_model import OrderModel
 from marsbench.generators.lmm.recipe import Shape
-from marsbench.generators.lmm.tokeniser import Tokeniser
+from marsbench.learning.layouts import CHANGES, TIMES
 from marsbench.learning.order_stream import order_stream
+from marsbench.learning.tokeniser import Tokeniser
 from marsbench.learning.vocabulary import SIZES, TOKENS, split
 from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import SessionGenerator, Start

@@ -111,7 +111,7 @@ class Expected:
         self.known: dict[int, np.ndarray] = {}
         features = tokeniser(layout).layout.features(stream.states[-1:], _last_book(stream), 0)
         self.features = torch.as_tensor(features)
-        self.hidden = generator(layout, head).open([begin], 1, key=0).hidden
+        self.hidden = generator(layout, head).open([begin], 1, key=0).recall.hidden
         if self.model.lm_head is not None:
             logits = self.model.lm_head(self.hidden)[0].double().numpy().reshape(3, 32, 32, 16)
             self.table = np.exp(logits / sampling.get("temperature", 1.0))

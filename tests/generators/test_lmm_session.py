@@ -129,14 +129,16 @@ def test_its_hidden_state_is_that_of_training_on_the_same_orders(layout: str, he
             "features": torch.as_tensor(np.concatenate([features[:1], features])[None]),
             "group": torch.tensor([group]),
         }
-        torch.testing.assert_close(run.session.hidden[row], made.model.hidden(batch)[0, -1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            run.session.recall.hidden[row], made.model.hidden(batch)[0, -1], atol=1e-4, rtol=1e-4
+        )
 
 
 def test_without_any_history_it_begins_with_the_start_of_the_session() -> None:
     begin = start("09:30")
     assert len(begin.history.orders) == 0
     run = Rollouts.of(generator(), begin, 50)
-    assert run.session.ring.seen.tolist() == [1] * 50
+    assert run.session.recall.ring.seen.tolist() == [1] * 50
     assert len(np.unique(run.due_ns)) > 10
     assert (run.send(*run.decide()).reason == Reason.OK).mean() > 0.9
 
@@ -150,7 +152,7 @@ def test_a_history_that_is_longer_than_the_context_is_cut() -> None:
     begin, context = start("09:35"), 16
     run = Rollouts.of(generator(context=context), begin, 2)
     assert len(order_stream(begin.history)) > 100
-    assert run.session.ring.seen.tolist() == [context] * 2
+    assert run.session.recall.ring.seen.tolist() == [context] * 2
     _, group, tokens, features = tokeniser("touch").content("", order_stream(begin.history))
     made = model("touch", "factorised")
     x = made.embed(
@@ -158,7 +160,7 @@ def test_a_history_that_is_longer_than_the_context_is_cut() -> None:
         torch.as_tensor(features[-context - 1 : -1]),
         torch.tensor(group),
     )
-    torch.testing.assert_close(run.session.hidden[0], made.decoder(x[None])[0, -1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run.session.recall.hidden[0], made.decoder(x[None])[0, -1], atol=1e-5, rtol=1e-5)
 
 
 # What agents change
@@ -199,20 +201,20 @@ def sweep(run: Rollouts) -> np.ndarray:
 @each_layout
 def test_an_agents_order_enters_the_context_and_leaves_the_time_of_the_pending_one(layout: str, head: str) -> None:
     run = Rollouts.of(generator(layout, head), start(), 6)
-    session, hidden, due = run.session, run.session.hidden.clone(), run.due_ns.copy()
+    session, hidden, due = run.session, run.session.recall.hidden.clone(), run.due_ns.copy()
     slot, index = session.slot.copy(), session.index.copy()
     order, rows = sweep(run), np.array([1, 4])
     quotes = session.quotes.copy()
     run.now_ns[rows] = (run.now_ns[rows] + due[rows]) // 2
     run.send(rows, np.repeat(order, 2), AGENT)
     others = np.setdiff1d(run.rows, rows)
-    assert (session.hidden[rows] != hidden[rows]).any(dim=1).all()
-    assert torch.equal(session.hidden[others], hidden[others])
+    assert (session.recall.hidden[rows] != hidden[rows]).any(dim=1).all()
+    assert torch.equal(session.recall.hidden[others], hidden[others])
     assert (run.due_ns == due).all()
     assert (session.slot == slot).all()
     assert (session.index == index).all()
     assert (session.quotes[rows, 0] > quotes[rows, 0]).all()
-    seen = session.ring.seen[session.ring.place]
+    seen = session.recall.ring.seen[session.recall.ring.place]
     assert (seen[rows] == seen[others][:2] + 1).all()
 
 
@@ -237,11 +239,27 @@ def test_what_a_pending_order_is_gets_decided_on_the_changed_book(layout: str, h
     assert (slots == price[at][new][:, None]).any(axis=1).all()
 
 
+def test_an_agents_order_further_away_than_any_of_training_is_not_read() -> None:
+    made = generator("touch", "factorised")
+    run, rows = Rollouts.of(made, start(), 2), np.array([0, 1])
+    session = run.session
+    hidden = session.recall.hidden.clone()
+    reach = -int(session.slots.new_price.lower[session.group[0], 0])
+    away = np.array([reach + 1, reach])
+    run.send(rows, orders(kind=BID, price_ticks=session.quotes[:, 1] - away, size_shares=300), AGENT)
+    assert torch.equal(session.recall.hidden[0], hidden[0])
+    assert not torch.equal(session.recall.hidden[1], hidden[1])
+
+
 def test_several_orders_of_an_agent_at_once_are_read_one_after_the_other(fed: Any) -> None:
     made = generator()
     run, row = Rollouts.of(made, start(), 3), np.array([2])
     session, due = run.session, run.due_ns.copy()
-    found, beside, seen = fed(made), session.features[2].copy(), int(session.ring.seen[session.ring.place[2]])
+    found, beside, seen = (
+        fed(made),
+        session.features[2].copy(),
+        int(session.recall.ring.seen[session.recall.ring.place[2]]),
+    )
     sent = orders(kind=[BID, ASK, BID], price_ticks=session.quotes[0, 1] + np.array([-1, 9, -7]), size_shares=300)
     run.send(np.repeat(row, 3), sent, AGENT)
     tokens, features = found.of(2)
@@ -250,8 +268,8 @@ def test_several_orders_of_an_agent_at_once_are_read_one_after_the_other(fed: An
     ask, bid = session.quotes[0]
     assert tokens[:, 1].tolist() == bins.encode([-1, ask - bid - 9, -7]).tolist()
     assert (features == beside).all()  # all that is known in between is the state before them
-    assert session.ring.seen[session.ring.place[2]] == seen + 3
-    assert not torch.equal(session.hidden[2], session.hidden[1])
+    assert session.recall.ring.seen[session.recall.ring.place[2]] == seen + 3
+    assert not torch.equal(session.recall.hidden[2], session.recall.hidden[1])
     assert (run.due_ns == due).all()
 
 
@@ -322,10 +340,10 @@ def test_a_market_busier_than_it_ever_was_in_training_slows_down_in_proportion(
 
 def test_a_rejected_order_of_an_agent_changes_nothing() -> None:
     run = Rollouts.of(generator(), start(), 2)
-    hidden, due = run.session.hidden.clone(), run.due_ns.copy()
+    hidden, due = run.session.recall.hidden.clone(), run.due_ns.copy()
     events = run.send(run.rows, orders(kind=BID, price_ticks=[100, 100], size_shares=150), AGENT)  # no whole lot
     assert (events.reason != Reason.OK).all()
-    assert torch.equal(run.session.hidden, hidden)
+    assert torch.equal(run.session.recall.hidden, hidden)
     assert (run.due_ns == due).all()
 
 

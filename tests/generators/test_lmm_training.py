@@ -18,13 +18,13 @@ from marsbench import registry
 from marsbench.data.catalogue import Period, open_dataset, write_dataset
 from marsbench.fitting import LeakError, training_key
 from marsbench.generators.lmm import SIZES
-from marsbench.generators.lmm.layouts import LAYOUTS
 from marsbench.generators.lmm.order_model import OrderModel
 from marsbench.generators.lmm.recipe import HEADS, ModelConfig, Shape
-from marsbench.generators.lmm.tokeniser import Tokeniser
 from marsbench.learning.baselines import MODELS
 from marsbench.learning.checkpoints import load_config, load_model, read_config
+from marsbench.learning.layouts import LAYOUTS
 from marsbench.learning.order_stream import STATE, order_stream
+from marsbench.learning.tokeniser import Tokeniser
 from marsbench.learning.vocabulary import Vocabulary
 from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory

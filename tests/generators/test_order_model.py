@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from marsbench.generators.lmm import order_model
-from marsbench.generators.lmm.layouts import LAYOUTS
 from marsbench.generators.lmm.llama import Llama
 from marsbench.generators.lmm.order_model import OrderModel, joint_losses
 from marsbench.generators.lmm.recipe import HEADS, SHAPES, ModelConfig, Shape
+from marsbench.learning.layouts import LAYOUTS
 from marsbench.learning.vocabulary import SIZES, START, TOKENS, index, split
 
 TINY = Shape(width=16, layers=2, heads=2, kv_heads=1, hidden=24)

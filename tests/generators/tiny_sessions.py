@@ -14,8 +14,8 @@ from marsbench import registry
 from marsbench.generators.lmm.order_model import OrderModel
 from marsbench.generators.lmm.recipe import ModelConfig, Shape
 from marsbench.generators.lmm.session import OrderModelSession
-from marsbench.generators.lmm.tokeniser import Tokeniser
 from marsbench.learning.order_stream import OrderStream, order_stream
+from marsbench.learning.tokeniser import Tokeniser
 from marsbench.learning.vocabulary import SIZES
 from marsbench.market.clearing_house import BookView, ClearingHouse
 from marsbench.market.orders import MARKET

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from marsbench.learning.adversarial import (
     Adversarial,
-    Rivalry,
     check_learned,
     mode_coverage,
     one_hot_draw,
     overlap_distance,
 )
 from marsbench.learning.monitor import Diverged
-from marsbench.learning.plan import TrainingPlan
+from marsbench.learning.plan import Rivalry, TrainingPlan
 from marsbench.learning.training import TrainingResult, train
 
 SHARES = np.array([0.55, 0.3, 0.12, 0.03])

@@ -12,12 +12,11 @@ import numpy as np
 
 from marsbench.files import pretty, write_atomic
 from marsbench.learning.bins import Bins
+from marsbench.learning.layouts import LAYOUTS, Layout
 from marsbench.learning.order_stream import OrderStream
 from marsbench.learning.token_files import Content
 from marsbench.learning.vocabulary import CROSSES, FIELDS, TAKES, Vocabulary, interval_coordinates, price_coordinates
 from marsbench.market.orders import Kind
-
-from .layouts import LAYOUTS, Layout
 
 BINS, LAYOUT, REPORT = "bins.json", "layout.json", "information_lost.json"
 

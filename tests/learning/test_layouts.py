@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from markets import two_days
-from marsbench.generators.lmm.layouts import LAYOUTS, Layout, PaperLayout, PublicLayout, TouchLayout
 from marsbench.generators.lmm.recipe import LAYOUT_NAMES
 from marsbench.learning.bins import Bins
+from marsbench.learning.layouts import LAYOUTS, Layout, PaperLayout, PublicLayout, TouchLayout
 from marsbench.learning.order_stream import LEVELS, STATE, OrderStream, order_stream
 from marsbench.learning.state_features import LIMIT, Scaler
 from marsbench.market.orders import NO_PRICE

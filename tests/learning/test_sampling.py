@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marsbench.generators.lmm.sampling import Sampling, allowed, pick
+from marsbench.learning.sampling import Sampling, allowed, pick
 
 WEIGHTS = st.lists(st.sampled_from([0.0, 0.0, 0.125, 0.25, 1.0, 3.0]), min_size=1, max_size=8).filter(any)
 LOGITS = st.lists(st.floats(-20, 20), min_size=1, max_size=12)

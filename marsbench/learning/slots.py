@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from marsbench.learning.bins import Bins
 from marsbench.learning.round_prices import STEPS, round_price
+from marsbench.learning.sampling import pick_one
 from marsbench.learning.vocabulary import CROSSES, TAKES, Vocabulary
 from marsbench.market.clearing_house import BookView
 from marsbench.market.orders import Kind
-
-from .sampling import pick_one
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

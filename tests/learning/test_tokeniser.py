@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from markets import two_days
-from marsbench.generators.lmm.layouts import LAYOUTS
-from marsbench.generators.lmm.tokeniser import Tokeniser, information_lost, write_report
+from marsbench.learning.layouts import LAYOUTS
 from marsbench.learning.order_stream import OrderStream, order_stream
+from marsbench.learning.tokeniser import Tokeniser, information_lost, write_report
 from marsbench.learning.vocabulary import Vocabulary
 from marsbench.market.orders import Kind
 

@@ -1,0 +1,41 @@
+"""Rollouts of a maker of orders: noise of its own for each order, the same where an order is decided again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+
+from marsbench.learning.order_players import OrderMaker
+from marsbench.learning.recurrent_session import RecurrentSession
+from marsbench.learning.tokeniser import Tokeniser
+from marsbench.simulation.contracts import Rows, Start
+from marsbench.simulation.randomness import Streams
+
+NOISE = 3
+"""Purpose of the random numbers."""
+
+
+class NoisySession(RecurrentSession):
+    """See the module."""
+
+    def __init__(
+        self,
+        maker: OrderMaker,
+        tokeniser: Tokeniser,
+        starts: Sequence[Start],
+        rollouts: int,
+        streams: Streams,
+        *,
+        context: int,
+    ) -> None:
+        super().__init__([maker.reader], maker.head, tokeniser, starts, rollouts, streams, context=context)
+        self.maker = maker
+
+    def _context(self, rows: Rows, hidden: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        number = self.index[rows] + self.fresh[rows]
+        uniforms = self.streams.uniforms(rows, number, NOISE, self.maker.noise.in_features)
+        noise = torch.as_tensor(ndtri(uniforms).astype(np.float32), device=self.device)
+        return self.maker.context(hidden, features, noise)
