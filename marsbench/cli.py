@@ -283,7 +283,7 @@ def _train(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _validate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    sub = _add(verbs, "validate", "hold a generator to the contract of sessions, or say what files:DIR holds")
+    sub = _add(verbs, "validate", "hold a generator to its contract, or say what files:DIR holds")
     sub.add_argument("gens", nargs="+", metavar="GEN", help="generators")
     sub.add_argument("-d", "--dataset", default="reference", metavar="DATASET", help="default: %(default)s")
     sub.add_argument("--seed", type=int, default=0, help="seed of the fit (default: %(default)s)")

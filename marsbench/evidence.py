@@ -17,11 +17,12 @@ import numpy as np
 
 from marsbench.market.bars import MinuteBars, minute_bars
 from marsbench.market.books import BookSeries, Market, book_bars
+from marsbench.market.paths import PathSeries, path_bars
 from marsbench.market.replay import Replay, replay_trajectory
 from marsbench.market.trajectory import Trajectory
 from marsbench.scores import Outcome, Score
 from marsbench.simulation.contracts import Generator, Kind, Start
-from marsbench.validity import Health, Side, book_scores, health, order_scores
+from marsbench.validity import Health, Side, book_scores, health, order_scores, path_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,7 +54,8 @@ class Evidence:
 class TrajectoryPairs(Evidence):
     """Replay (what really happened) and simulations of it, paired by start. S starts, R rollouts.
 
-    A simulation is a ``Trajectory``, or a ``BookSeries`` where nothing but book snapshots is known.
+    A simulation is a ``Trajectory``, or a ``BookSeries`` where nothing but book snapshots is known, or a
+    ``PathSeries`` where nothing but the price is.
     """
 
     starts: tuple[Start, ...]
@@ -87,12 +89,24 @@ class TrajectoryPairs(Evidence):
         """Series of the bars that the simulations cannot give -> why; empty where they hold orders."""
         return {name: why for row in self.simulated for market in row for name, why in market.lacks.items()}
 
+    @property
+    def prices_alone(self) -> bool:
+        """Whether the simulations are price paths: mid prices at the ends of minutes, and nothing else."""
+        return any(isinstance(market, PathSeries) for row in self.simulated for market in row)
+
+    @property
+    def alone(self) -> str:
+        """What the simulations are, where they do not hold orders."""
+        return "price paths" if self.prices_alone else "book snapshots"
+
     def validity(self) -> tuple[Score, ...]:
         """Faults of the simulations beside replay of the same starts (``marsbench.validity``)."""
         names = [name for name in self.instruments for _ in range(self.rollouts)]
         replay = Side(self.replay_bars, [h for _, h in self._replayed if h], self.instruments)
         simulated = Side(self.simulated_bars, [h for row in self._simulated for _, h in row if h], names)
         clusters = int(self.clusters.max()) + 1
+        if self.prices_alone:
+            return path_scores(replay, simulated, clusters)
         series = [m for row in self.simulated for m in row if isinstance(m, BookSeries)]
         if series:
             return book_scores(series, replay, simulated, clusters)
@@ -132,6 +146,8 @@ def measured(start: Start, market: Market, done: Replay | None = None) -> tuple[
     """Bars and health of one market, from one replay: ``done``, with a level, where it is there already."""
     if isinstance(market, BookSeries):
         return book_bars(market), None
+    if isinstance(market, PathSeries):
+        return path_bars(market), None
     done = done or replay_trajectory(market, levels=1)
     return minute_bars(market, last_trade_ticks=start.book.last_trade_ticks, done=done), health(market, done)
 
@@ -174,8 +190,8 @@ class Metric(ABC):
     version: ClassVar[int] = 1
     evidence: ClassVar[type[Evidence]]
     takes_books: ClassVar[bool] = False
-    """Whether it can judge simulations that are book snapshots alone (``TrajectoryPairs.lacking``); where it
-    cannot, it is not asked and counts as not applicable."""
+    """Whether it can judge simulations that are book snapshots or price paths alone (``TrajectoryPairs.lacking``);
+    where it cannot, it is not asked and counts as not applicable."""
     summary: ClassVar[str] = ""
     landings: ClassVar[tuple[Landing, ...]] = ()
     """Where the three controls and the oracle must land, in each task that has the metric; tests hold it to that."""

@@ -29,6 +29,7 @@ from marsbench.simulation.contracts import (
     ForecastGenerator,
     Generator,
     Kind,
+    PathGenerator,
     SessionGenerator,
     Start,
     Trained,
@@ -241,7 +242,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
     )
     bench.refreshed.add(key)
     made.artifact, made.training = facts(artifact), training_curves(artifact)
-    if artifact is not None and isinstance(generator, (SessionGenerator, ForecastGenerator, Trained)):
+    if artifact is not None and isinstance(generator, (SessionGenerator, PathGenerator, ForecastGenerator, Trained)):
         generator.load(artifact)
     made.cost["fit_s"] = time.perf_counter() - begin
     rollouts = Rollouts(
@@ -274,8 +275,13 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         "simulate_cpu_s": rollouts.simulate_cpu_s,
         "orders_per_s": rollouts.orders_per_s(),
         **({"notes": rollouts.notes} if rollouts.notes else {}),
-        "reason": None if rollouts.rates else "the trajectories were made elsewhere",
+        "reason": None if rollouts.rates else _no_rate(generator),
     }
+
+
+def _no_rate(generator: Generator) -> str:
+    """Why there are no orders per second."""
+    return "price paths have no orders" if generator.kind == Kind.PATHS else "the trajectories were made elsewhere"
 
 
 def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, Outcome]:
@@ -293,7 +299,7 @@ def score(evidence: Any, metrics: Mapping[str, Metric], seed: int) -> dict[str, 
         owner |= {score.key: "validity" for score in found}
     for label, metric in metrics.items():
         if isinstance(evidence, TrajectoryPairs) and evidence.lacking and not metric.takes_books:
-            why = f"{NOT_APPLICABLE}: {label} needs orders, and the simulations are book snapshots alone"
+            why = f"{NOT_APPLICABLE}: {label} needs orders, and the simulations are {evidence.alone} alone"
             outcomes[label] = Outcome((), notes=(why,))
             continue
         with threadpool_limits(1):  # small matrices: threads cost more than they save, and change last digits

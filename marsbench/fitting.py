@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from marsbench.files import digest, set_aside
 from marsbench.market.rules import clock, clock_text
 from marsbench.registry import Spec
-from marsbench.simulation.contracts import Artifact, Budget, ForecastGenerator, Generator, SessionGenerator, Trained
+from marsbench.simulation.contracts import (
+    Artifact,
+    Budget,
+    ForecastGenerator,
+    Generator,
+    PathGenerator,
+    SessionGenerator,
+    Trained,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,7 +236,7 @@ def fitted(
     """
     if isinstance(generator, Trained):
         return _trained(generator, dataset, seed, cache, say)
-    if not generator.fits or not isinstance(generator, (SessionGenerator, ForecastGenerator)):
+    if not generator.fits or not isinstance(generator, (SessionGenerator, PathGenerator, ForecastGenerator)):
         return None
     test = dataset.split("test")
     periods = training_periods(generator, dataset)
@@ -257,7 +265,9 @@ def _stored(folder: Path, say: Callable[[str], None]) -> Artifact | None:
         return None
 
 
-def _fit(generator: SessionGenerator | ForecastGenerator, data: Sequence[Any], seed: int, folder: Path) -> Artifact:
+def _fit(
+    generator: SessionGenerator | PathGenerator | ForecastGenerator, data: Sequence[Any], seed: int, folder: Path
+) -> Artifact:
     """Fit into a temporary folder, then move it to its place in one step."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -25,7 +25,7 @@ from marsbench.ranking import (
     small_groups,
 )
 from marsbench.results import Result, ResultError
-from marsbench.scores import NOT_APPLICABLE, Score
+from marsbench.scores import NOT_APPLICABLE, OF_MIDS, Score
 from marsbench.significance import group_estimates, overall_estimate, share_ranks
 
 Missing = Literal["error", "drop"]
@@ -143,14 +143,16 @@ class Row:
     def _foreign(self, key: str) -> bool:
         """Whether a score that is not there belongs to a task or a metric that does not apply.
 
-        Some scores of validity are about orders and some about book snapshots.
+        Some scores of validity are about orders and some about book snapshots, and some scores about price paths.
         """
         empty = any(
             not outcome.scores and any(note.startswith(NOT_APPLICABLE) for note in outcome.notes)
             for result in self.results
             for outcome in result.outcomes.values()
         )
-        return empty or key.startswith("validity.") or any(r.status == "not-applicable" for r in self.results)
+        return (
+            empty or key.startswith(("validity.", OF_MIDS)) or any(r.status == "not-applicable" for r in self.results)
+        )
 
 
 @dataclass(frozen=True)

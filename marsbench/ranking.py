@@ -18,7 +18,7 @@ import numpy as np
 
 from marsbench.files import digest
 from marsbench.results import Result
-from marsbench.scores import Score
+from marsbench.scores import OF_MIDS, Score
 
 GROUPS = ("facts", "distributions", "conditional", "response", "prediction", "impact")
 """Groups that make up the overall, in the order of the columns."""
@@ -169,7 +169,7 @@ def _over_seeds(many: Sequence[tuple[float | None, ...]]) -> tuple[float | None,
 
 def counts(score: Score) -> bool:
     """Whether a score takes part in the ranking."""
-    return score.group in GROUPS and bool(score.informative)
+    return score.group in GROUPS and bool(score.informative) and not score.key.startswith(OF_MIDS)
 
 
 def ranking_keys(by_generator: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:

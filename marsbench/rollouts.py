@@ -1,4 +1,4 @@
-"""Simulated trajectories in fixed work chunks, kept on disk by content and made by any number of processes.
+"""Simulations in fixed work chunks, kept on disk by content and made by any number of processes.
 
 A chunk is a fixed number of starts (128 rows, if the generator asks for no other number, or one
 start): which rows are simulated together changes floating-point results, so it must not depend on
@@ -16,21 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 import marsbench
 from marsbench.files import digest, set_aside
 from marsbench.fitting import identity
 from marsbench.market.books import Market
+from marsbench.market.paths import PathSeries, load_paths, save_paths
+from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory, load_all, save
 from marsbench.progress import bar
 from marsbench.simulation.contracts import (
+    ROWS_TOGETHER,
     AgentFactory,
     Artifact,
     Generator,
+    PathGenerator,
     SessionGenerator,
     Start,
     TrajectoryGenerator,
 )
 
+Made = SessionGenerator | PathGenerator
+"""What is simulated here, start by start."""
 Mode = Literal["cached", "fresh", "stored"]
 """Use what is stored and simulate the rest; simulate all of it anew; use what is stored only."""
 
@@ -63,7 +71,7 @@ class Rollouts:
     """Orders per second of each chunk. This and what is counted of orders, time and notes are of the unit's own
     generator, not of others that the task simulates beside it."""
     orders: int | None = 0
-    """Messages in all trajectories; None where book snapshots are all there is."""
+    """Messages in all trajectories; None where book snapshots or prices are all there is."""
     simulate_s: float = 0.0
     simulate_cpu_s: float = 0.0
     """CPU time of the same: what it costs, whatever else runs on the machine."""
@@ -82,27 +90,33 @@ class Rollouts:
         horizon_ns: int,
         agents: Sequence[AgentFactory] = (),
     ) -> Sequence[Sequence[Market]]:
-        """Trajectories ``[S][R]`` of ``horizon_ns`` from every start.
+        """Simulations ``[S][R]`` of ``horizon_ns`` from every start.
 
         Raises
         ------
         FileNotFoundError
             If only stored trajectories may be used and some are missing.
+        TypeError
+            If the generator simulates nothing, or makes prices alone and agents are to trade.
         ValueError
             If files that were made elsewhere lack a start.
         """
         if isinstance(generator, TrajectoryGenerator):
             return self._from_files(generator, starts, horizon_ns)
-        if not isinstance(generator, SessionGenerator):
+        if not isinstance(generator, (SessionGenerator, PathGenerator)):
             raise TypeError(
-                f"generator {generator.name!r} is of kind {generator.kind}; only a session can be simulated"
+                f"generator {generator.name!r} is of kind {generator.kind}; only sessions and price paths are simulated"
             )
-        chunks = chunked(starts, rollouts, generator.rows_together(len(starts) * rollouts))
+        if isinstance(generator, PathGenerator) and agents:
+            raise TypeError(f"generator {generator.name!r} makes price paths only: no agent can trade in them")
+        rows = len(starts) * rollouts
+        together = generator.rows_together(rows) if isinstance(generator, SessionGenerator) else ROWS_TOGETHER
+        chunks = chunked(starts, rollouts, together)
         known = {_moment(s): start_hash(s) for s in {_moment(s): s for s in starts}.values()}
         paths = [self.path(generator, chunk, rollouts, horizon_ns, agents, known) for chunk in chunks]
-        found: dict[Path, list[Trajectory]] = {}
+        found: dict[Path, Sequence[Market]] = {}
         for path in paths:
-            ready = self._read(path)
+            ready = self._read(generator, path)
             if ready is not None:
                 found[path] = ready
         todo = [(c, p) for c, p in zip(chunks, paths, strict=True) if p not in found]
@@ -112,7 +126,7 @@ class Rollouts:
                 "`marsbench run` simulates them"
             )
         found.update(self._make(generator, todo, rollouts, horizon_ns, agents, total=len(chunks)))
-        out: list[list[Trajectory]] = []
+        out: list[Sequence[Market]] = []
         for chunk, path in zip(chunks, paths, strict=True):
             if generator is self.generator:
                 self._account(found[path])
@@ -148,11 +162,11 @@ class Rollouts:
         }
         return self.folder / f"{digest(content)}.parquet"
 
-    def _read(self, path: Path) -> list[Trajectory] | None:
+    def _read(self, generator: Made, path: Path) -> Sequence[Market] | None:
         if not path.exists() or (self.mode == "fresh" and path.name not in self.simulated):
             return None
         try:
-            return load_all(path)
+            return _load(generator, path)
         except Exception as error:  # a damaged file can make its reader raise anything
             if self.mode == "stored":
                 raise ValueError(
@@ -163,14 +177,14 @@ class Rollouts:
 
     def _make(
         self,
-        generator: SessionGenerator,
+        generator: Made,
         todo: Sequence[tuple[list[Start], Path]],
         rollouts: int,
         horizon_ns: int,
         agents: Sequence[AgentFactory],
         *,
         total: int,
-    ) -> Iterator[tuple[Path, list[Trajectory]]]:
+    ) -> Iterator[tuple[Path, Sequence[Market]]]:
         """Simulate the chunks that are missing, here or in worker processes; each is saved when it is done."""
         if not todo:
             return
@@ -193,7 +207,7 @@ class Rollouts:
                 self.worker_cpu_s += cpu_s
                 self.simulated.add(path.name)
                 progress.update()
-                yield path, load_all(path, check=False)
+                yield path, _load(generator, path, check=False)
 
     def _in_workers(
         self, source: Source, todo: Sequence[tuple[list[Start], Path]], settings: dict[str, Any]
@@ -223,14 +237,18 @@ class Rollouts:
         self.orders = None if None in counts else sum(n or 0 for n in counts) + (self.orders or 0)
         return [row[:rollouts] for row in many]
 
-    def _account(self, chunk: Sequence[Trajectory]) -> None:
-        orders = sum(len(t.orders) for t in chunk)
+    def _account(self, chunk: Sequence[Market]) -> None:
         seconds = float(chunk[0].labels.get("chunk_wall_s", 0.0)) if chunk else 0.0
+        self.simulate_s += seconds
+        self.simulate_cpu_s += float(chunk[0].labels.get("chunk_cpu_s", 0.0)) if chunk else 0.0
+        counts = [market.n_orders for market in chunk]
+        if None in counts:
+            self.orders = None
+            return
+        orders = sum(n or 0 for n in counts)
         before, self.orders = self.orders or 0, (self.orders or 0) + orders
         for name, value in (chunk[0].labels.get("notes", {}) if chunk else {}).items():
             self.notes[name] = (self.notes.get(name, 0.0) * before + value * orders) / max(self.orders, 1)
-        self.simulate_s += seconds
-        self.simulate_cpu_s += float(chunk[0].labels.get("chunk_cpu_s", 0.0)) if chunk else 0.0
         if seconds > 0:
             self.rates.append(orders / seconds)
 
@@ -267,18 +285,41 @@ def start_hash(start: Start) -> str:
     return content.hexdigest()
 
 
+def _load(generator: Made, path: Path, *, check: bool = True) -> Sequence[Market]:
+    """The simulations of a chunk."""
+    return load_paths(path) if isinstance(generator, PathGenerator) else load_all(path, check=check)
+
+
 def _simulate(
-    generator: SessionGenerator,
+    generator: Made,
     starts: Sequence[Start],
     path: Path,
     *,
     progress: Callable[[float], None] | None = None,
     **settings: Any,
+) -> Sequence[Market]:
+    """Simulate one chunk and save it; the labels of the first simulation say what it cost."""
+    wall, cpu = time.perf_counter(), time.process_time()
+
+    def cost() -> dict[str, float]:
+        return {"chunk_wall_s": time.perf_counter() - wall, "chunk_cpu_s": time.process_time() - cpu}
+
+    if isinstance(generator, PathGenerator):
+        paths = make_paths(generator, starts, settings["rollouts"], settings["horizon_ns"], key=settings["key"])
+        paths[0] = paths[0].with_labels(**cost())
+        save_paths(paths, path)
+        return paths
+    trajectories = _sessions(generator, starts, progress, **settings)
+    trajectories[0] = trajectories[0].with_labels(**cost())
+    save(trajectories, path)
+    return trajectories
+
+
+def _sessions(
+    generator: SessionGenerator, starts: Sequence[Start], progress: Callable[[float], None] | None, **settings: Any
 ) -> list[Trajectory]:
-    """Simulate one chunk and save it; the first trajectory's labels say what it cost."""
     from marsbench.simulation.rollout import simulate
 
-    wall, cpu = time.perf_counter(), time.process_time()
     rows = simulate(
         generator,
         starts,
@@ -288,21 +329,43 @@ def _simulate(
         agents=settings["agents"],
         progress=progress,
     )
-    flat = [t for row in rows for t in row]
-    cost = {"chunk_wall_s": time.perf_counter() - wall, "chunk_cpu_s": time.process_time() - cpu}
-    flat[0] = flat[0].with_labels(**cost)
-    save(flat, path)
-    return flat
+    return [t for row in rows for t in row]
 
 
-_LOADED: dict[str, SessionGenerator] = {}
+def make_paths(
+    generator: PathGenerator, starts: Sequence[Start], rollouts: int, horizon_ns: int, *, key: int
+) -> list[PathSeries]:
+    """The paths of a generator as markets, start by start, each departing from the mid price of its start.
+
+    Raises
+    ------
+    ValueError
+        If they are not of the shape that was asked for, or a price is not finite or not above 0.
+    """
+    minutes = horizon_ns // MINUTE
+    prices = np.asarray(generator.paths(starts, rollouts, minutes, key=key), np.float64)
+    if prices.shape != (wanted := (len(starts), rollouts, minutes)):
+        raise ValueError(f"generator {generator.name!r}: paths of shape {prices.shape}, must be {wanted}")
+    out = []
+    for start, own in zip(starts, prices, strict=True):
+        end_ns = int(start.rules.clock_ns(start.rules.trading_ns(start.clock_ns) + horizon_ns))
+        for r, path in enumerate(own):
+            mids = np.concatenate([[start.mid_ticks], path])
+            labels = {"generator": generator.name, "rollout": r}
+            out.append(
+                PathSeries(start.instrument, start.date, start.rules, start.clock_ns, end_ns, mids, labels=labels)
+            )
+    return out
+
+
+_LOADED: dict[str, Made] = {}
 """The generator that a worker process loaded last, by its source's key."""
 
 
 def _work(source: Source, starts: Sequence[Start], path: Path, settings: dict[str, Any]) -> tuple[Path, float]:
     """One chunk in a worker process; returns where it is, and the CPU seconds that it took."""
     before = os.times()
-    assert isinstance(source.generator, SessionGenerator)
+    assert isinstance(source.generator, (SessionGenerator, PathGenerator))
     generator = _LOADED.get(source.key) if source.key else source.generator
     if generator is None:
         generator = source.generator

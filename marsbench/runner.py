@@ -19,7 +19,7 @@ from marsbench.files import rounded
 from marsbench.fitting import find_trained, fitted, identity
 from marsbench.floors import with_floors
 from marsbench.results import Result, ResultError, unit_name
-from marsbench.simulation.contracts import Generator, SessionGenerator, Trained, TrajectoryGenerator
+from marsbench.simulation.contracts import Generator, PathGenerator, SessionGenerator, Trained, TrajectoryGenerator
 from marsbench.suite import DEFAULT_DATASET, DEFAULT_TASK, Entrant, Suite, visible
 
 Overwrite = Literal["missing", "always", "never"]
@@ -143,25 +143,28 @@ def score(
 
 
 def validate(generator: str, dataset: str = DEFAULT_DATASET, *, results: str | Path = "results", seed: int = 0) -> Any:
-    """Hold a generator, fitted on a data set, to the contract of sessions; returns the checks.
+    """Hold a generator, fitted on a data set, to the contract of sessions or of price paths; returns the checks.
 
     Of simulations that were made elsewhere (``files:DIR``) it checks what they hold, for every start.
 
     Raises
     ------
     ValueError
-        If the generator neither simulates order by order nor holds simulations.
+        If the generator neither simulates order by order nor makes price paths nor holds simulations.
     """
     from marsbench.data.catalogue import open_dataset
     from marsbench.simulation.validate import validate as check
     from marsbench.simulation.validate_files import validate_files
+    from marsbench.simulation.validate_paths import validate_paths
 
     made = make(Entrant.of(generator))
-    if not isinstance(made, (SessionGenerator, TrajectoryGenerator)):
-        raise ValueError(f"generator {generator!r} is of kind {made.kind}; the contract is about sessions and files")
+    if not isinstance(made, (SessionGenerator, PathGenerator, TrajectoryGenerator)):
+        raise ValueError(
+            f"generator {generator!r} is of kind {made.kind}; the contracts are about sessions, price paths and files"
+        )
     data = open_dataset(dataset)
     task = registry.task(DEFAULT_TASK)
-    course = prepare(DEFAULT_TASK, data, 2 if isinstance(made, SessionGenerator) else None)
+    course = prepare(DEFAULT_TASK, data, None if isinstance(made, TrajectoryGenerator) else 2)
     starts = course.starts_for(made)
     if isinstance(made, TrajectoryGenerator):
         return validate_files(made, starts, minutes=getattr(task, "minutes", 25))
@@ -169,6 +172,8 @@ def validate(generator: str, dataset: str = DEFAULT_DATASET, *, results: str | P
     artifact = fitted(made, data, seed, cache, fresh=False, stored=False, say=progress.say)
     if artifact is not None:
         made.load(artifact)
+    if isinstance(made, PathGenerator):
+        return validate_paths(made, starts, minutes=getattr(task, "minutes", 25))
     return check(made, starts)
 
 

@@ -16,6 +16,11 @@ NOT_APPLICABLE = "not applicable"
 """How the reason of a score begins that the generator cannot have, whatever it does."""
 
 
+OF_MIDS = "mid_"
+"""How the family begins of scores that only price paths have, which lack the prices of trades that others are judged
+on. They are shown and never rank."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One number about one generator. Missing values are None with a reason, never a default.

@@ -203,6 +203,11 @@ def _drift(bars: MinuteBars) -> float | None:
     return float(np.mean([abs(last - first) for first, last in ends])) if ends else None
 
 
+def path_scores(replay: Side, simulated: Side, clusters: int) -> tuple[Score, ...]:
+    """Validity of price paths: ``.book_frozen`` and ``.drift`` of ``bar_scores``, which prices alone show."""
+    return tuple(s for s in bar_scores(replay, simulated, clusters) if s.key != "validity.book_one_sided")
+
+
 def book_faults(many: Sequence[BookSeries]) -> dict[str, float]:
     """What ``marsbench.market.books.faults`` counts, mean over many series."""
     found = [faults(series) for series in many]

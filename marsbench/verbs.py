@@ -493,7 +493,7 @@ def train(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    """Hold generators to the contract of sessions; of simulations made elsewhere, say what they hold."""
+    """Hold generators to the contract of sessions or price paths; of simulations made elsewhere, say what they hold."""
     from marsbench.runner import validate as check
 
     reports = [check(spec, options.dataset, results=options.results, seed=options.seed) for spec in options.gens]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,8 @@ def _checked(quantity: Quantity, values: Floats, shape: tuple[int, ...]) -> Floa
 
 def not_applicable(quantity: Quantity, evidence: TrajectoryPairs) -> str | None:
     """Why the simulations cannot have it, whatever they do; None where they can."""
-    return next((why for name in quantity.needs if (why := evidence.lacking.get(name))), None)
+    needs = quantity.needs if quantity.market is None else (*quantity.needs, "one_sided_share")  # at least a book
+    return next((why for name in needs if (why := evidence.lacking.get(name))), None)
 
 
 def title_for(quantity: Quantity, evidence: TrajectoryPairs) -> str:
@@ -115,10 +117,14 @@ def days(evidence: TrajectoryPairs) -> Ints:
 
 
 def windows(evidence: TrajectoryPairs, bars: MinuteBars) -> Windows:
-    """Bars ``[S, ...]`` or ``[S, R, ...]`` of the evidence as windows with the labels of their starts."""
+    """Bars ``[S, ...]`` or ``[S, R, ...]`` of the evidence as windows with the labels of their starts.
+
+    Of the prices of trades; where simulations are price paths, of the mid price, in replay too.
+    """
+    mids = evidence.prices_alone
     return Windows.from_prices(
-        bars.last_trade_ticks,
-        mean=bars.mean_trade_ticks,
+        bars.mid_half_ticks if mids else bars.last_trade_ticks,
+        mean=None if mids else bars.mean_trade_ticks,
         volume=bars.volume_shares,
         instrument=codes(evidence.instruments),
         cluster=evidence.clusters,
@@ -129,7 +135,7 @@ def windows(evidence: TrajectoryPairs, bars: MinuteBars) -> Windows:
 
 def about(evidence: TrajectoryPairs) -> dict[str, list[str]]:
     """What stands behind the figures, as a table of words."""
-    facts = {
+    facts: dict[str, Any] = {
         "starts": len(evidence.starts),
         "rollouts": evidence.rollouts,
         "minutes": evidence.minutes,
@@ -137,6 +143,8 @@ def about(evidence: TrajectoryPairs) -> dict[str, list[str]]:
         "clusters": len(set(evidence.clusters.tolist())),
         "single_day": "yes" if evidence.single_day else "no",
     }
+    if evidence.prices_alone:
+        facts["prices"] = "mid"
     return {"name": list(facts), "value": [str(v) for v in facts.values()]}
 
 
@@ -148,7 +156,12 @@ def notes(evidence: TrajectoryPairs) -> tuple[str, ...]:
             "within-day inference only: all starts lie on one instrument and day, clusters are blocks of that day, "
             "and no difference between generators is claimed"
         )
-    if evidence.lacking:
+    if evidence.prices_alone:
+        found.append(
+            "the simulations are price paths alone, mids at the ends of minutes: what needs a book, orders or trades "
+            "is not applicable"
+        )
+    elif evidence.lacking:
         found.append(
             "the simulations are book snapshots alone: what needs orders or trades is not applicable, and between "
             "two snapshots the book is taken to stand still"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.evidence import Landing, Metric, TrajectoryPairs
-from marsbench.scores import Outcome, Score
+from marsbench.scores import OF_MIDS, Outcome, Score
 from marsbench.stats.facts import CURVES, FACTS, TAIL_FRACTIONS, Fact, distance
 from marsbench.stats.intervals import cluster_interval
 from marsbench.stats.nulls import shuffle_within_windows
@@ -99,6 +99,10 @@ class StylizedFacts(Metric):
         Minutes are half-open clock minutes instead of rounded ones; facts 1 and 6 are scored within
         windows, because pooling windows of different volatility manufactures clustering (the pooled
         curves are drawn as well); fact 5's bucket in short windows is the window, all equally exposed.
+    Price paths
+        Without trades there are no such returns: ``<family>.*`` is not applicable. ``mid_<family>.*`` are the same
+        distances of one-minute log returns of the mid price, of replay too, whose facts are others (no bounce between
+        bid and ask): they are not compared with anybody's ``<family>.*``, and never rank. Fact 10 needs volume.
     Known failures
         A shuffle within windows cannot change fact 5's counts there: it comes out uninformative. A 25-minute
         window carries no long memory (the task ``sessions`` does): fact 8 is about lags up to 20 minutes only.
@@ -134,12 +138,10 @@ class StylizedFacts(Metric):
     )
 
     def evaluate(self, evidence: TrajectoryPairs, rng: np.random.Generator) -> Outcome:
-        if (why := evidence.lacking.get("last_trade_ticks")) is not None:
-            empty = (Score(f"{self.family}.{fact.key}", None, "facts", "lower", reason=why) for fact in FACTS)
-            clusters = int(evidence.clusters.max()) + 1
-            return Outcome(
-                tuple(replace(score, clusters=clusters).not_applicable(why) for score in empty), notes=notes(evidence)
-            )
+        absent = self._not_applicable(evidence)
+        if absent and not evidence.prices_alone:
+            return Outcome(absent, notes=notes(evidence))
+        family = f"{OF_MIDS}{self.family}" if evidence.prices_alone else self.family
         replay = windows(evidence, evidence.replay_bars)
         simulated = windows(evidence, evidence.simulated_bars)
         shuffled = shuffle_within_windows(replay, self.shuffles, rng)
@@ -154,16 +156,29 @@ class StylizedFacts(Metric):
         for fact in FACTS:
             compare = _comparison(fact, *(replace(w, cluster=units.label) for w in (replay, simulated, shuffled)))
             found = split_half(compare, units.stratum, self.splits, rng, what=units.what)
-            scores.append(self._score(fact, found, evidence, replay, units))
+            scores.append(self._score(f"{family}.{fact.key}", fact, found, evidence, replay, units))
             rows.append(self._statistic(fact, pools, scores[-1], rng))
+            if evidence.prices_alone:
+                rows[-1]["statistic"] = fact.statistic_name.replace("last price", "mid price")
         tables["facts_summary"] = {column: [row[column] for row in rows] for column in rows[0]}
         tables["facts_fano_instruments"] = _fano_table(pools)
         tables["facts_returns"] = _returns_table({"replay": replay, "simulation": simulated})
-        return Outcome(tuple(scores), tables, notes(evidence))
+        return Outcome((*absent, *scores), tables, notes(evidence))
 
-    def _score(self, fact: Fact, found: Any, evidence: TrajectoryPairs, replay: Windows, units: Units) -> Score:
-        key = f"{self.family}.{fact.key}"
-        return split_score(
+    def _not_applicable(self, evidence: TrajectoryPairs) -> tuple[Score, ...]:
+        """The scores that simulations without trades cannot have; none where there are trades."""
+        if (why := evidence.lacking.get("last_trade_ticks")) is None:
+            return ()
+        clusters = int(evidence.clusters.max()) + 1
+        empty = (
+            Score(f"{self.family}.{fact.key}", None, "facts", "lower", clusters=clusters, reason=why) for fact in FACTS
+        )
+        return tuple(score.not_applicable(why) for score in empty)
+
+    def _score(
+        self, key: str, fact: Fact, found: Any, evidence: TrajectoryPairs, replay: Windows, units: Units
+    ) -> Score:
+        score = split_score(
             found,
             key,
             group="facts",
@@ -175,6 +190,8 @@ class StylizedFacts(Metric):
             missing=f"{fact.title}: the curve does not exist for replay or for the simulation "
             "(no trades, a frozen price, or too few minutes)",
         )
+        why = evidence.lacking.get("volume_shares") if fact.curve == "volume_volatility" else None
+        return score if why is None else score.not_applicable(why)
 
     def _curves(self, pools: Mapping[str, Mapping[str, Pool]], rng: np.random.Generator) -> dict[str, Table]:
         tables = {}

@@ -12,8 +12,8 @@ from marsbench.data.lob_bench_folder import is_lob_bench_folder, read
 from marsbench.data.lobster_rows import lobster_sequence
 from marsbench.evidence import NotApplicable, Task, TaskContext
 from marsbench.lob_sequences import LobPair, LobSequences
-from marsbench.market.books import BookSeries
 from marsbench.market.rules import MINUTE, clock_text
+from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import Generator, Kind, Start
 
 from ._starts import paired, starts_of
@@ -86,12 +86,12 @@ class LobBenchTask(Task):
         both = paired(dataset, context, simulated, self.minutes)
         pairs = []
         for start, real, row in zip(both.starts, both.replay, both.simulated, strict=True):
-            if any(isinstance(market, BookSeries) for market in row):
+            if not all(isinstance(market, Trajectory) for market in row):
                 raise NotApplicable("simulations are book snapshots alone; lob-bench scores messages")
             first = both.starts[0]
             if price_unit(start.rules) != price_unit(first.rules):
                 raise ValueError(f"{start.instrument} has another tick than {first.instrument}; score one at a time")
-            made = tuple(lobster_sequence(t, messages=self.messages) for t in row if not isinstance(t, BookSeries))
+            made = tuple(lobster_sequence(t, messages=self.messages) for t in row if isinstance(t, Trajectory))
             name = f"{start.instrument} {start.date} {clock_text(start.clock_ns)}"
             day = f"{start.instrument} {start.date}"
             pairs.append(LobPair(name, day, lobster_sequence(real, messages=self.messages), made))

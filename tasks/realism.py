@@ -40,7 +40,7 @@ class Realism(Task):
 
     name = "realism"
     version = 1
-    kinds = frozenset({Kind.SESSION, Kind.TRAJECTORIES})
+    kinds = frozenset({Kind.SESSION, Kind.TRAJECTORIES, Kind.PATHS})
     evidence = TrajectoryPairs
     conditions = ("starting sequence (x_0, ..., x_m)", "matching rules MTCH_R")
     summary = "stylized facts, distributions and 3-class accuracy of 25-minute rollouts against replay"

@@ -36,7 +36,7 @@ class Sessions(Task):
 
     name = "sessions"
     version = 1
-    kinds = frozenset({Kind.SESSION})
+    kinds = frozenset({Kind.SESSION, Kind.PATHS})
     evidence = TrajectoryPairs
     conditions = ("starting sequence (x_0, ..., x_m)", "matching rules MTCH_R")
     summary = "stylized facts of free-running whole sessions: intermittency, clustering, its slow decay"

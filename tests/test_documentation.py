@@ -360,6 +360,20 @@ def test_the_forecaster_example_states_the_shares_of_training(installed: Any, ho
     assert results.read(path).scores["trend.log_loss.1m"].value == pytest.approx(np.log(3), abs=0.02)
 
 
+def test_the_example_of_price_paths_keeps_its_contract_and_is_scored(
+    installed: Any, home: Path, tmp_path: Path
+) -> None:
+    data = str(home / f"reference-v{VERSION}")
+    report = runner.validate("shuffled-minutes", data, results=tmp_path)
+    assert report.passed, str(report)
+    task = "realism,minutes=5,rollouts=2"
+    only = {"tasks": [task], "datasets": [data], "results": tmp_path, "track": False, "limit": 4}
+    (path,) = runner.run(["shuffled-minutes"], **only).done
+    scores = results.read(path).scores
+    assert scores["distribution_similarity.return_1min"].value is not None
+    assert scores["facts.02_heavy_tails"].reason == "not applicable: price paths only, no trades"
+
+
 def test_the_test_of_the_metric_example_passes(installed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "metrics"))
     block = example("tests/metrics/test_direction.py")

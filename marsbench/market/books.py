@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.market.bars import MinuteBars, mid_and_spread
+from marsbench.market.paths import PathSeries
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, SECOND, MatchingRules, clock_text
 from marsbench.market.snapshots import Snapshots
@@ -137,8 +138,8 @@ class BookSeries:
         )
 
 
-Market = Trajectory | BookSeries
-"""What a generator hands over for one rollout. Both know ``lacks`` and ``n_orders``."""
+Market = Trajectory | BookSeries | PathSeries
+"""What a generator hands over for one rollout. All know ``lacks`` and ``n_orders``."""
 
 
 def books_of(trajectory: Trajectory, *, levels: int = 10) -> BookSeries:

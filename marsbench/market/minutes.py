@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from marsbench.market.bars import _period, _Pieces
 from marsbench.market.books import BookSeries, Market
 from marsbench.market.orders import FILL, MARKET, ORDER, Flag, Kind
+from marsbench.market.paths import PathSeries
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MatchingRules
 from marsbench.market.snapshots import Snapshots
@@ -48,7 +49,15 @@ class MarketMinutes:
 
     @classmethod
     def of(cls, market: Market) -> Self:
-        """Replay a market once."""
+        """Replay a market once.
+
+        Raises
+        ------
+        TypeError
+            For price paths, which hold nothing of it.
+        """
+        if isinstance(market, PathSeries):
+            raise TypeError("price paths have neither books nor orders nor fills")
         if isinstance(market, BookSeries):
             n = len(market.time_ns) - 1
             nobody, none = np.zeros(0, ORDER), np.zeros(n, np.int64)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from marsbench.market.books import Market
 from marsbench.market.orders import ORDER
+from marsbench.market.orders import Kind as OrderKind
 from marsbench.market.rules import MatchingRules, clock_text
 from marsbench.market.trajectory import BookState, Trajectory
 
@@ -84,6 +85,13 @@ class Start:
     @property
     def name(self) -> str:
         return f"{self.instrument} {self.date} {clock_text(self.clock_ns)}"
+
+    @property
+    def mid_ticks(self) -> float:
+        """(Best ask + best bid) / 2 in ticks; where a side is empty, the price of the last trade."""
+        price, kind = self.book.resting["price_ticks"].astype(np.float64), self.book.resting["kind"]
+        asks, bids = price[kind == OrderKind.ASK], price[kind == OrderKind.BID]
+        return float((asks.min() + bids.max()) / 2) if len(asks) and len(bids) else float(self.book.last_trade_ticks)
 
 
 @dataclass(frozen=True)
@@ -294,6 +302,38 @@ class SessionGenerator(Generator):
         """
         del total
         return ROWS_TOGETHER
+
+
+class PathGenerator(Generator):
+    """A generator of kind PATHS: prices at the ends of minutes, and nothing else."""
+
+    kind = Kind.PATHS
+
+    @abstractmethod
+    def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
+        """Learn from training periods; write into ``folder`` and seal it with ``Artifact.write``."""
+
+    @abstractmethod
+    def load(self, artifact: Artifact) -> None:
+        """Make ready to make paths."""
+
+    @abstractmethod
+    def paths(self, starts: Sequence[Start], rollouts: int, minutes: int, *, key: int) -> NDArray[np.float64]:
+        """Mid prices in ticks at the ends of the minutes of trading after each start.
+
+        Parameters
+        ----------
+        minutes
+            M whole minutes, breaks cut out. The price that a path departs from is ``Start.mid_ticks``.
+        key
+            Seeds all randomness, see ``randomness``.
+
+        Returns
+        -------
+        array ``[len(starts), rollouts, minutes]``
+            Finite and above 0. A path is a function of key, start and number of the rollout, bit for bit: it depends
+            neither on the other starts that are asked for beside it nor on their order.
+        """
 
 
 class ForecastGenerator(Generator):
