@@ -1,7 +1,7 @@
 """What one agent wants: expectation, demand under constant absolute risk aversion, prices between which it quotes.
 
-Names follow Chiarella, Iori and Perello (2009), section 2. Prices in ticks, stock in shares, cash in ticks times shares;
-``risk`` is the product of an agent's risk aversion and the variance it expects, per tick and share.
+Names follow Chiarella, Iori and Perello (2009), section 2. Prices in ticks, stock in shares, cash in ticks times
+shares; ``risk`` is the product of an agent's risk aversion and the variance it expects, per tick and share.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .model import Behaviour
+
 Floats = NDArray[np.float64]
 
 MOST_RATIO = 16.0
 """Horizons and risk aversions lie within this factor of their reference levels."""
-MOST_VARIANCE = 16.0
+MOST_VARIANCE = 4.0
 """The variance that an agent expects lies within this factor of that of training."""
 MOST_RETURN = 0.2
 """Largest logarithmic return that an agent expects over its horizon."""
@@ -83,7 +85,9 @@ def lowest_price(expected, risk, stock, cash):  # type: ignore[no-untyped-def]  
 
 
 @njit(cache=True)
-def order_of(draws, mid, ask, bid, gap, trends, variances, noise, spread, sigma, taus, wealth, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def order_of(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    draws, mid, ask, bid, gap, trends, variances, noise, spread, sigma, taus, wealth, out
+):  # fmt: skip
     """One agent's order: ``out`` is side (0 ask, 1 bid), price in ticks and size in shares, neither rounded.
 
     Parameters
@@ -118,15 +122,32 @@ def order_of(draws, mid, ask, bid, gap, trends, variances, noise, spread, sigma,
     price = lowest + draws[PRICE] * (highest - lowest)
     out[1] = price
     if price < own:
+        met = min(price, ask)
         out[0] = 1.0
-        out[2] = demand(min(price, ask) if price >= ask else price, highest, risk) - stock
+        out[2] = min(demand(met, highest, risk) - stock, cash / met)
     else:
         out[0] = 0.0
-        out[2] = stock - demand(bid if price <= bid else price, highest, risk)
+        out[2] = min(stock - demand(max(price, bid), highest, risk), stock)
 
 
-def mean_size_per_wealth() -> float:
-    """Mean size of an order over the agent's largest stock, where the quotes are far: (c + s) v - s, all uniform."""
-    at = (np.arange(64) + 0.5) / 64
-    cash, stock, place = np.meshgrid(at, at, at, indexing="ij")
-    return float(np.abs((cash + stock) * place - stock).mean())
+@njit(cache=True)
+def _mean_size(draws, half, noise, spread, sigma, taus):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    total, out, still, usual, mid = 0.0, np.empty(3), np.zeros(len(taus)), np.ones(len(taus)), 1e6
+    ask, bid = mid * math.exp(half), mid * math.exp(-half)
+    for one in draws:
+        order_of(one, mid, ask, bid, 0.0, still, usual, noise, spread, sigma, taus, 1.0, out)
+        total += out[2]
+    return total / len(draws)
+
+
+def mean_size_per_wealth(behaviour: Behaviour, half_spread: float, memories: Floats) -> float:
+    """Mean size of an order over the agent's largest stock, in a market without a past.
+
+    Parameters
+    ----------
+    half_spread
+        Of the quotes, as a logarithmic return.
+    """
+    draws = np.random.default_rng(2009).uniform(size=(4096, DRAWS))
+    sigma = np.array([behaviour.sigma_1, behaviour.sigma_2])
+    return float(_mean_size(draws, half_spread, behaviour.noise, behaviour.spread, sigma, memories))

@@ -48,6 +48,8 @@ class OrderFlow:
     """Activity by trading time of day, mean 1 over training."""
     step_variance: float
     """Mean squared logarithmic return of the mid over a step of ten seconds."""
+    half_spread: float
+    """Half the mean spread over the mid."""
     value_per_root_s: float
     """Volatility of the fundamental value: that of the mid over a window, per root second."""
 
@@ -84,9 +86,10 @@ class Model:
 def published(flow: OrderFlow) -> Behaviour:
     """The parameters of the paper's example in an instrument's units, its step being one arrival of an agent.
 
-    There tau = 200 steps, sigma_eps = 1e-4, alpha = 0.1, a largest stock of N_S = 50 and cash of 50 x 300, a
-    fundamental value with a volatility of 1e-3 per step, sigma_1 = 10, sigma_2 = 1.2 and sigma_n = 1. So the noise
-    component is 200 x 1e-4 = 20 volatilities of a step, and the range 0.1 x 1e-6 x 50 x 300 = 1.5 of them.
+    There, as re-implementations quote it, tau = 200 steps, sigma_eps = 1e-4, alpha = 0.1, a largest stock of N_S = 50
+    and cash of 50 x 300, a fundamental value with a volatility of 1e-3 per step, sigma_1 = 10, sigma_2 = 1.2 and
+    sigma_n = 1. So the noise component is 200 x 1e-4 = 20 volatilities of a step, and the range 0.1 x 1e-6 x 50 x 300
+    = 1.5 of them.
     """
     step_s = 1.0 / flow.order_rate
     volatility = flow.value_per_root_s * step_s**0.5
@@ -94,7 +97,12 @@ def published(flow: OrderFlow) -> Behaviour:
 
 
 def estimate(
-    periods: Sequence[Trajectory], *, season_minutes: float, step_variance: float, value_per_root_s: float
+    periods: Sequence[Trajectory],
+    *,
+    season_minutes: float,
+    step_variance: float,
+    half_spread: float,
+    value_per_root_s: float,
 ) -> OrderFlow:
     """Arrivals, sizes, lifetimes and season of one instrument from its training periods.
 
@@ -136,6 +144,7 @@ def estimate(
         season_width_s=width_s,
         season=season.tolist(),
         step_variance=step_variance,
+        half_spread=half_spread,
         value_per_root_s=value_per_root_s,
     )
 
@@ -189,6 +198,4 @@ def save(models: Mapping[str, Model], folder: Path) -> None:
 def load(folder: Path) -> dict[str, Model]:
     """Inverse of ``save``."""
     content = json.loads((folder / "models.json").read_text())
-    return {
-        name: Model(OrderFlow(**m["flow"]), Behaviour(**m["behaviour"]), m["facts"]) for name, m in content.items()
-    }
+    return {name: Model(OrderFlow(**m["flow"]), Behaviour(**m["behaviour"]), m["facts"]) for name, m in content.items()}

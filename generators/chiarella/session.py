@@ -1,7 +1,7 @@
 """A market of heterogeneous agents under way: when the next order or cancel comes, and which it is.
 
-The waiting time is kept as an amount of hazard, an Exp(1) draw. Whatever changes the book, the hazard that has passed at
-the old rate is subtracted and the rest runs at the new one: exact for a state-dependent Poisson process, without a
+The waiting time is kept as an amount of hazard, an Exp(1) draw. Whatever changes the book, the hazard that has passed
+at the old rate is subtracted and the rest runs at the new one: exact for a state-dependent Poisson process, without a
 second draw.
 """
 
@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 STEP_S = 10.0
 """Agents look at past prices in steps of this many seconds."""
 OCTAVES = 9
-MEMORIES = 2.0 ** np.arange(-4, OCTAVES - 4)
+MEMORIES = np.exp2(np.arange(OCTAVES, dtype=np.float64) - 4.0)
 """Memories of past returns over the reference horizon; an agent takes the one nearest to its own horizon."""
 EVENT, MARKS, VALUE = 1, 2, 3
 """Purposes of the random numbers."""
@@ -55,7 +55,8 @@ class Tables:
         self.season = np.array([_padded(m.flow.season, slots, m.flow.season[-1]) for m in models])
         """``[I, T]``."""
         self.width = models[0].flow.season_width_s
-        self.sizes = np.array([m.flow.sizes_shares for m in models], np.float64) / mean_size_per_wealth()
+        per_wealth = [mean_size_per_wealth(m.behaviour, m.flow.half_spread, MEMORIES) for m in models]
+        self.sizes = np.array([m.flow.sizes_shares for m in models]) / np.array(per_wealth)[:, None]
         """``[I, N]``: largest stocks to draw from, shares."""
         self.noise = np.array([m.behaviour.noise for m in models])
         self.spread = np.array([m.behaviour.spread for m in models])
@@ -111,6 +112,16 @@ def _step(rows, kind, log_mid, seen, average, heat, value, shocks, keep, varianc
 
 
 @njit(cache=True)
+def _remember(path, keep, variance, average, heat):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Moving averages after a whole path of the past."""
+    for j in range(1, len(path)):
+        change = path[j] - path[j - 1]
+        for b in range(len(keep)):
+            average[b] += (1.0 - keep[b]) * (path[j] - average[b])
+            heat[b] += (1.0 - keep[b]) * (change * change / variance - heat[b])
+
+
+@njit(cache=True)
 def _choose(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     rows, kind, draws, total, volume, theta, arrival, ask, bid, log_mid, average, heat, value, noise, spread, sigma,
     memories, sizes, lot, grid, out, cancelled, target,
@@ -151,11 +162,16 @@ class ChiarellaSession(Session):
     """Rows of an order-driven market of fundamentalists, chartists and noise traders."""
 
     def __init__(
-        self, tables: Tables, kinds: Ints, streams: Streams, starts: Sequence[Start], pasts: Sequence[Past]
+        self, models: Sequence[Model], starts: Sequence[Start], pasts: Sequence[Past], each: int, key: int
     ) -> None:
-        self.tables, self.kind, self.streams = tables, kinds, streams
+        known = {id(m): m for m in models}
+        tables, places = Tables(list(known.values())), {number: place for place, number in enumerate(known)}
+        self.tables = tables
+        self.kind = np.repeat(np.array([places[id(m)] for m in models], np.int64), each)
+        """``[R]``: which model."""
+        self.streams = Streams.of(key, [s.uid for s in starts], each)
         self.rules: MatchingRules = starts[0].rules
-        rows, each = len(kinds), len(kinds) // len(starts)
+        rows = len(self.kind)
         clock = np.array([s.clock_ns for s in starts], np.int64)
         self.begin = np.repeat(self.rules.trading_ns(clock), each) / SECOND
         self.now = self.begin.copy()
@@ -265,18 +281,15 @@ class ChiarellaSession(Session):
 class Past:
     """What agents know of past prices at a start: one row's moving averages."""
 
-    def __init__(self, start: Start, model: Model) -> None:
+    def __init__(self, path: Floats, model: Model) -> None:
+        """``path``: log mids in steps up to the start, ``[n]``, see ``log_mids``."""
         keep = np.exp(-STEP_S / (60.0 * model.behaviour.tau_minutes * MEMORIES))
-        path = log_mids(start, STEP_S)
         self.log_mid = float(path[-1])
-        self.seen, self.average, self.heat = float(path[0]), np.full(OCTAVES, path[0]), np.ones(OCTAVES)
-        for now in path[1:]:
-            change, self.seen = float(now) - self.seen, float(now)
-            self.average += (1.0 - keep) * (now - self.average)
-            self.heat += (1.0 - keep) * (change * change / model.flow.step_variance - self.heat)
+        self.seen, self.average, self.heat = float(path[-1]), np.full(OCTAVES, path[0]), np.ones(OCTAVES)
+        _remember(path, keep, model.flow.step_variance, self.average, self.heat)
 
 
-def log_mids(start: Start, step_s: float) -> Floats:
+def log_mids(start: Start) -> Floats:
     """Log mids of a start's history in steps up to its clock; of its book alone where the history has none.
 
     Raises
@@ -289,8 +302,8 @@ def log_mids(start: Start, step_s: float) -> Floats:
     assert done.snapshots is not None
     end = float(rules.trading_ns(start.clock_ns))
     begin = float(rules.trading_ns(history.start_ns))
-    back = np.arange(int((end - begin) / (step_s * SECOND)), -1, -1)
-    edges = end - back * step_s * SECOND
+    back = np.arange(int((end - begin) / (STEP_S * SECOND)), -1, -1)
+    edges = end - back * STEP_S * SECOND
     at = np.searchsorted(rules.trading_ns(history.orders["time_ns"]), edges, side="right")
     there = np.flatnonzero(done.snapshots.two_sided)
     place = np.searchsorted(there, at, side="right") - 1
@@ -298,5 +311,5 @@ def log_mids(start: Start, step_s: float) -> Floats:
     if len(known):
         return np.asarray(np.log(0.5 * done.snapshots.mid_half_ticks[known]))
     if start.book.last_trade_ticks > 0:
-        return np.log(np.array([float(start.book.last_trade_ticks)]))
+        return np.full(1, np.log(float(start.book.last_trade_ticks)))
     raise ValueError(f"start {start.name}: no two-sided book and no trade before it, so agents know no price")

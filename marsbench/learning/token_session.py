@@ -4,8 +4,8 @@ What remembers the orders so far is the model's own (``Recall``); what is drawn 
 then goes through, is here. A row's next order is proposed when the one before has been seen: its interval is drawn
 then. What it is, is drawn when it is due, on the book as it then stands. Agents' orders enter the context like the
 market's; they leave the time of a pending order as it is (time is counted between the market's own orders, and what
-lately happened counts only these), and change what it will be. One that rests further away than any order of training
-is not read: a model would take it for one that is nearer.
+lately happened counts only these), and change what it will be. One that rests
+behind the ten levels that a model sees is not read.
 
 Cancels: a slot of prices is drawn among those where the market has an order, and takes any one of its orders there off
 the book, whole. The volume of the token is not used: orders come and go in one piece, and their sizes are those that
@@ -56,6 +56,7 @@ from marsbench.learning.vocabulary import BEAT, START
 from marsbench.market.clearing_house import BookView, Events
 from marsbench.market.orders import MARKET, NO_PRICE, ORDER, Flag, Kind, Reason
 from marsbench.market.rules import SECOND
+from marsbench.market.snapshots import Snapshots
 from marsbench.simulation.contracts import RowOrders, Rows, Session, Start
 from marsbench.simulation.randomness import Streams
 
@@ -223,7 +224,7 @@ class TokenSession(Session):
     def propose(self, rows: Rows, book: BookView) -> Ints:
         ten = book.ten
         quotes = quotes_or(best_quotes(ten), book.last_trade_ticks)
-        read = self._remember(rows, quotes)
+        read = self._remember(rows, quotes, ten)
         states = np.empty((len(rows), WIDTH), np.float32)
         describe_rows(
             self.memory, rows, ten.price_ticks, ten.size_shares, book.totals, self.lot, self.opening_ns,
@@ -243,12 +244,14 @@ class TokenSession(Session):
         self._time(rows, np.asarray(book.now_ns, np.int64), features)
         return self.due[rows]
 
-    def _remember(self, rows: Rows, quotes: Ints) -> list[tuple[Ints, Rows, NDArray[np.bool_]]]:
+    def _remember(self, rows: Rows, quotes: Ints, ten: Snapshots) -> list[tuple[Ints, Rows, NDArray[np.bool_]]]:
         """Take note of waiting orders; their tokens, rows, and which are the market's."""
         if not self.waiting:
             return []
         mid = np.zeros(len(self.group), np.int64)
         mid[rows] = quotes.sum(axis=1)
+        last = np.empty((len(self.group), 2), np.int64)
+        last[rows] = np.where(ten.size_shares[:, :, -1] > 0, ten.price_ticks[:, :, -1], np.array([FAR, -FAR]))
         out = []
         for one in self.waiting:
             r, sent = one.rows, one.orders
@@ -261,19 +264,16 @@ class TokenSession(Session):
                 self.memory, r, clock.astype(np.float64), signed, own.astype(np.float64), mid[r].astype(np.float64)
             )
             self.last_ns[r[own]] = clock[own]
-            known = own | ~self._beyond(one)
+            known = own | ~self._unseen(one, last)
             if known.any():
                 out.append((tokens[known], r[known], own[known]))
         self.waiting = []
         return out
 
-    def _beyond(self, one: _Waiting) -> NDArray[np.bool_]:
-        """Which orders stand further behind their own best quote than any of training: nothing that a model knows."""
-        if not self.slots.touch:
-            return np.zeros(len(one.rows), np.bool_)
-        ask, bid = self.quotes[one.rows].T
-        inward = np.where(one.side == Kind.ASK, ask - one.price_ticks, one.price_ticks - bid)
-        return np.asarray(inward < self.slots.new_price.lower[self.group[one.rows], 0])
+    def _unseen(self, one: _Waiting, last: Ints) -> NDArray[np.bool_]:
+        """Which orders rest behind the last level ``[R, 2]`` that a model sees of their side."""
+        away = np.array([1, -1])[one.side]
+        return np.asarray((one.price_ticks - last[one.rows, one.side]) * away > 0)
 
     def _tokens(self, one: _Waiting, passed: Ints, tempo_ns: NDArray[np.float64]) -> Ints:
         sent = one.orders

@@ -239,14 +239,13 @@ def test_what_a_pending_order_is_gets_decided_on_the_changed_book(layout: str, h
     assert (slots == price[at][new][:, None]).any(axis=1).all()
 
 
-def test_an_agents_order_further_away_than_any_of_training_is_not_read() -> None:
-    made = generator("touch", "factorised")
-    run, rows = Rollouts.of(made, start(), 2), np.array([0, 1])
+def test_an_agents_order_behind_the_levels_that_a_model_sees_is_not_read() -> None:
+    run, rows = Rollouts.of(generator("touch", "factorised"), start(), 2), np.array([0, 1])
     session = run.session
     hidden = session.recall.hidden.clone()
-    reach = -int(session.slots.new_price.lower[session.group[0], 0])
-    away = np.array([reach + 1, reach])
-    run.send(rows, orders(kind=BID, price_ticks=session.quotes[:, 1] - away, size_shares=300), AGENT)
+    last = run.house.snapshot(rows, 10).price_ticks[:, 1, -1]
+    assert (last > 1).all()
+    run.send(rows, orders(kind=BID, price_ticks=last - np.array([1, 0]), size_shares=300), AGENT)
     assert torch.equal(session.recall.hidden[0], hidden[0])
     assert not torch.equal(session.recall.hidden[1], hidden[1])
 
