@@ -21,12 +21,12 @@ from marsbench.simulation.contracts import AgentFactory, SessionGenerator, Start
 from marsbench.simulation.rollout import simulate
 
 MAX_REJECTED = 0.05
+"""Largest share of rejected messages that still passes."""
 HARDLY = 0.25
 """Share by which orders far from the touch may change the number of events of a generator that reacts, besides six
 standard deviations of a Poisson number: in a market that excites itself a single difference early on makes another
 path of all that follows, and over a few minutes paths differ by that much. A clock that starts anew with each foreign
 order loses nearly all of its events."""
-"""Largest share of rejected messages that still passes."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def validate(
     (rejections below 5%); replaying the orders gives the same fills; the same key gives the same
     trajectories and another key others; rollouts of a start differ unless the generator has no
     randomness at all; an agent that is silent changes nothing; orders far from the touch leave the
-    event rate of a generator that does not react unchanged, and hardly change that of one that does; the generator survives a buyer who empties the
-    ask side, whose trades are in the record.
+    event rate of a generator that does not react unchanged, and hardly change that of one that does;
+    the generator survives a buyer who empties the ask side, whose trades are in the record.
     """
     horizon = int(minutes * MINUTE)
 
