@@ -5,25 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from marsbench.learning.adversarial import Adversarial
 from marsbench.learning.order_players import (
     OrderCritic,
     OrderMaker,
+    OrderPlayers,
     embed_orders,
     one_hot_orders,
-    order_coverage,
-    order_distances,
-    same_draws,
-    tokens_of,
 )
 from marsbench.learning.plan import Rivalry
 
 
-class WorldAgent(Adversarial):
+class WorldAgent(OrderPlayers):
     """Makes the next order, or several in a row, given the orders so far and the book; see ``CGan``."""
-
-    maker: OrderMaker
-    critic: OrderCritic
 
     def __init__(
         self, groups: int, width: int, noise: int, temperature: float, rivalry: Rivalry, unrolled: int = 1
@@ -71,17 +64,3 @@ class WorldAgent(Adversarial):
             out, state = reader.lstm(x[:, None], state)
             hidden = out[:, 0]
         return torch.stack(made, 1)
-
-    def distances(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Between single orders made and those that came, see ``order_distances``."""
-        return order_distances(self.sample(batch), batch)
-
-    def sample(self, batch: dict[str, Tensor]) -> Tensor:
-        """One order in place of each of a batch ``[B, T, 4]``, the same every time."""
-        with same_draws(batch["tokens"]):
-            context = self.maker.fresh_context(self.maker.reader(batch), batch["features"][:, 1:])
-            return tokens_of(self.maker.draw(context))
-
-    def coverage(self, batch: dict[str, Tensor]) -> float:
-        """See ``order_coverage``."""
-        return order_coverage(self.sample(batch), batch["tokens"].long()[:, 1:])

@@ -11,18 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from marsbench.learning.adversarial import Adversarial
 from marsbench.learning.contracts import Player
 from marsbench.learning.order_heads import initialise
 from marsbench.learning.order_players import (
     ORDER_WIDTH,
     OrderCritic,
     OrderMaker,
+    OrderPlayers,
     one_hot_orders,
-    order_coverage,
-    order_distances,
-    same_draws,
-    tokens_of,
 )
 from marsbench.learning.order_stream import STATE
 from marsbench.learning.plan import Rivalry
@@ -50,11 +46,8 @@ class Auction(nn.Module):
         return out
 
 
-class StockGan(Adversarial):
+class StockGan(OrderPlayers):
     """See the module."""
-
-    maker: OrderMaker
-    critic: OrderCritic
 
     def __init__(
         self, groups: int, width: int, noise: int, temperature: float, rivalry: Rivalry, auction_steps: int
@@ -103,20 +96,6 @@ class StockGan(Adversarial):
         fixed = {name: weight.detach() for name, weight in self.auction.named_parameters()}
         after = torch.func.functional_call(self.auction, fixed, (orders, features))
         return torch.cat([orders, after], -1).flatten(0, 1)[:, None]
-
-    def distances(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Between orders made and those that came, see ``order_distances``."""
-        return order_distances(self.sample(batch), batch)
-
-    def sample(self, batch: dict[str, Tensor]) -> Tensor:
-        """One order in place of each of a batch ``[B, T, 4]``, the same every time."""
-        with same_draws(batch["tokens"]):
-            context = self.maker.fresh_context(self.maker.reader(batch), batch["features"][:, 1:])
-            return tokens_of(self.maker.draw(context))
-
-    def coverage(self, batch: dict[str, Tensor]) -> float:
-        """See ``order_coverage``."""
-        return order_coverage(self.sample(batch), batch["tokens"].long()[:, 1:])
 
 
 def _after(batch: dict[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from marsbench.learning.adversarial import mode_coverage, one_hot_draw, overlap_distance
+from marsbench.learning.adversarial import Adversarial, mode_coverage, one_hot_draw, overlap_distance
 from marsbench.learning.order_heads import CANCEL, CLASSES, STATES, FactorisedHead, OrderEmbedding, initialise
 from marsbench.learning.order_stream import STATE
 from marsbench.learning.recurrent import LAYOUT, OrderReader
@@ -173,3 +173,24 @@ def same_draws(like: Tensor) -> Iterator[None]:
     with torch.random.fork_rng(devices=[like.device] if like.device.type == "cuda" else []):
         torch.manual_seed(0)
         yield
+
+
+class OrderPlayers(Adversarial):
+    """A maker of orders and its critic, judged by single orders in place of those that came."""
+
+    maker: OrderMaker
+    critic: OrderCritic
+
+    def distances(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See ``order_distances``."""
+        return order_distances(self.sample(batch), batch)
+
+    def sample(self, batch: dict[str, Tensor]) -> Tensor:
+        """One order in place of each of a batch ``[B, T, 4]``, the same every time."""
+        with same_draws(batch["tokens"]):
+            context = self.maker.fresh_context(self.maker.reader(batch), batch["features"][:, 1:])
+            return tokens_of(self.maker.draw(context))
+
+    def coverage(self, batch: dict[str, Tensor]) -> float:
+        """See ``order_coverage``."""
+        return order_coverage(self.sample(batch), batch["tokens"].long()[:, 1:])
