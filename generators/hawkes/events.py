@@ -5,7 +5,7 @@ The same rules type the training flow, a start's history and the orders of agent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Self
 
@@ -46,8 +46,10 @@ TYPES = 2 * CLASSES
 MIRROR = (np.arange(TYPES) + CLASSES) % TYPES
 """The same on the other side."""
 ANYWHERE = 1 << 40
-LEVELS = 10
-"""Depth of the snapshots from which it is seen what was possible in training."""
+ZONES = 3
+"""Touch, near, far."""
+LEVELS = 50
+"""Depth of the snapshots from which the state of training's books is seen."""
 
 
 def types_of(action: Ints, side: Ints, from_own: Ints, near_ticks: int) -> Ints:
@@ -58,30 +60,54 @@ def types_of(action: Ints, side: Ints, from_own: Ints, near_ticks: int) -> Ints:
     return np.asarray(side * CLASSES + what, np.int64)
 
 
-def possible(depth: Bools, spread_ticks: Ints, step_ticks: int, has: Bools) -> Bools:
-    """Which types can happen on k books, ``[k, TYPES]``.
-
-    Parameters
-    ----------
-    depth
-        ``[k, 2, 3]``: whether there is an order to cancel at the touch, near and far, on the ask and the bid side.
-    has
-        ``[k, 2]``: whether the side has a quote.
-    """
-    out = np.ones((len(depth), 2, CLASSES), np.bool_)
+def possible(volume: Ints, spread_ticks: Ints, step_ticks: int) -> Bools:
+    """Which types can happen on k books that have both quotes, ``[k, TYPES]``; ``volume`` as in ``State``."""
+    out = np.ones((len(volume), 2, CLASSES), np.bool_)
     out[:, :, Class.INSIDE] = (spread_ticks > step_ticks)[:, None]
-    out[:, :, Class.MARKET] = has[:, ::-1]
-    out[:, :, Class.CANCEL_TOUCH :] = depth
-    return out.reshape(len(depth), TYPES)
+    out[:, :, Class.MARKET] = volume[:, ::-1, 0] > 0
+    out[:, :, Class.CANCEL_TOUCH :] = volume > 0
+    return out.reshape(len(volume), TYPES)
 
 
-def possible_now(book: BookView, near_ticks: Ints, step_ticks: int) -> Bools:
-    """The same for rows of a simulation, where the market cancels only orders of its own, ``[k, TYPES]``."""
-    ask, bid = book.quotes_ticks
-    near = np.zeros((len(ask), 4), np.int64)
-    near[:, 1], near[:, 2], near[:, 3] = 1, near_ticks + 1, ANYWHERE
-    volume = book.volume_by_distance(np.stack([ask, bid], 1), near)
-    return possible(volume > 0, ask - bid, step_ticks, book.touch.size_shares[:, :, 0] > 0)
+@dataclass(frozen=True)
+class State:
+    """What k books look like to the flow."""
+
+    can: Bools
+    """``[k, TYPES]``: which types are possible."""
+    spread: Ints
+    """``[k]`` ticks; in a simulation, endless where a quote is missing."""
+    volume: Ints
+    """``[k, 2, ZONES]``: shares on the ask and the bid side at the touch, near it and far."""
+
+    @classmethod
+    def now(cls, book: BookView, near_ticks: Ints, step_ticks: int) -> Self:
+        """Of rows of a simulation, where the market cancels only orders of its own."""
+        ask, bid = book.quotes_ticks
+        edges = np.zeros((len(ask), 4), np.int64)
+        edges[:, 1], edges[:, 2], edges[:, 3] = 1, near_ticks + 1, ANYWHERE
+        volume, has = book.volume_by_distance(np.stack([ask, bid], 1), edges), book.touch.size_shares[:, :, 0] > 0
+        can = possible(volume, ask - bid, step_ticks)
+        can.reshape(-1, 2, CLASSES)[:, :, Class.MARKET] = has[:, ::-1]
+        spread = np.where(has.all(axis=1), ask - bid, ANYWHERE)
+        return cls(can, spread, volume)
+
+    @classmethod
+    def since(cls, period: Trajectory, times_ns: Ints, near_ticks: int) -> Self:
+        """Of a period's book after all messages up to each time; nothing is possible where a quote is missing."""
+        done = replay_trajectory(period, levels=LEVELS)
+        assert done.snapshots is not None
+        assert done.totals is not None
+        at = np.searchsorted(period.orders["time_ns"], times_ns, side="right")
+        price, size = done.snapshots.price_ticks[at].astype(np.int64), done.snapshots.size_shares[at].astype(np.int64)
+        away = np.abs(price - price[:, :, :1])
+        near = np.where((away >= 1) & (away <= near_ticks), size, 0).sum(axis=2)
+        touch = size[:, :, 0]
+        volume = np.stack([touch, near, np.maximum(done.totals[at][:, :, 1] - touch - near, 0)], 2)
+        spread = price[:, Kind.ASK, 0] - price[:, Kind.BID, 0]
+        can = possible(volume, spread, period.rules.price_step_ticks)
+        both = np.asarray((touch > 0).all(axis=1))
+        return cls(can & both[:, None], spread, volume)
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,7 @@ class Tape:
 
     @classmethod
     def of(cls, period: Trajectory) -> Self:
+        """The tape of a period: its accepted market messages in continuous trading, see ``order_flow``."""
         flow, rules = order_flow(period), period.rules
         inside = np.zeros(len(flow), np.bool_)
         for phase in rules.continuous:
@@ -116,39 +143,52 @@ class Tape:
     def __len__(self) -> int:
         return len(self.trading_s)
 
+    def until(self, end_s: float) -> Self:
+        """Its part up to a trading time."""
+        n = int(np.searchsorted(self.trading_s, end_s, side="right"))
+        columns = {name: column[:n] for name, column in self.columns.items()}
+        return replace(self, trading_s=self.trading_s[:n], columns=columns, end_s=end_s)
+
     def types(self, near_ticks: int) -> Ints:
         """``[n]``."""
         c = self.columns
         return types_of(c["action"], c["side"], c["from_own"], near_ticks)
 
 
-def record_of(period: Trajectory, tape: Tape, near_ticks: int, most: int) -> Record:
-    """The last ``most`` events of a period for the fit, with what was possible between them."""
-    types = tape.types(near_ticks)
-    first = max(len(tape) - most, 0)
-    opening = max(period.start_ns, period.rules.continuous[0].start_ns)
-    since = np.concatenate([[opening], tape.columns["time_ns"]])[first:]
-    can = _possible_since(period, since, near_ticks)
-    can[np.arange(len(tape) - first), types[first:]] = True
-    start = tape.start_s if first == 0 else float(tape.trading_s[first - 1])
-    return Record(tape.trading_s[first:], types[first:], start, tape.end_s, can)
+@dataclass(frozen=True)
+class Track:
+    """The typed flow of one period with the state of its book between events: n events, n + 1 states."""
 
+    times_s: NDArray[np.float64]
+    types: Ints
+    state: State
+    start_s: float
+    end_s: float
+    since_s: float = -np.inf
+    """Events up to here only excite others."""
 
-def _possible_since(period: Trajectory, times_ns: Ints, near_ticks: int) -> Bools:
-    """What the book after all messages up to each time allowed; nothing where a quote was missing, ``[k, TYPES]``."""
-    done = replay_trajectory(period, levels=LEVELS)
-    assert done.snapshots is not None
-    assert done.totals is not None
-    at = np.searchsorted(period.orders["time_ns"], times_ns, side="right")
-    price, there = done.snapshots.price_ticks[at].astype(np.int64), done.snapshots.size_shares[at] > 0
-    away = np.abs(price - price[:, :, :1])
-    near = (there & (away >= 1) & (away <= near_ticks)).any(axis=2)
-    beyond = done.totals[at][:, :, 0] > LEVELS
-    far = (there & (away > near_ticks)).any(axis=2) | beyond
-    has = there[:, :, 0]
-    spread = price[:, Kind.ASK, 0] - price[:, Kind.BID, 0]
-    can = possible(np.stack([has, near, far], 2), spread, period.rules.price_step_ticks, has)
-    return np.asarray(can & np.asarray(has.all(axis=1))[:, None])
+    @classmethod
+    def of(cls, period: Trajectory, tape: Tape, near_ticks: int) -> Self:
+        """Of a whole period."""
+        opening = max(period.start_ns, period.rules.continuous[0].start_ns)
+        state = State.since(period, np.concatenate([[opening], tape.columns["time_ns"]]), near_ticks)
+        types = tape.types(near_ticks)
+        state.can[np.arange(len(tape)), types] = True
+        return cls(tape.trading_s, types, state, tape.start_s, tape.end_s)
+
+    def until(self, end_s: float) -> Self:
+        """Its part up to a time."""
+        n = int(np.searchsorted(self.times_s, end_s, side="right"))
+        state = State(self.state.can[: n + 1], self.state.spread[: n + 1], self.state.volume[: n + 1])
+        return replace(self, times_s=self.times_s[:n], types=self.types[:n], state=state, end_s=end_s)
+
+    def record(self, factor: NDArray[np.float64] | None = None) -> Record:
+        """For the likelihood, with a factor of each type on its intensity, ``[n + 1, TYPES]``."""
+        return Record(self.times_s, self.types, self.start_s, self.end_s, factor, self.since_s)
+
+    def __len__(self) -> int:
+        """Events that count."""
+        return int((self.times_s > self.since_s).sum())
 
 
 def foreign_types(orders: Any, traded: Ints, quotes_ticks: Ints, near_ticks: int, reach_ticks: int) -> Ints:

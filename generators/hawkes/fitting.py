@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from marsbench.market.flow import Action
 from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory
-from marsbench.stats.hawkes import MOST_BRANCHING, Fit, Hawkes, Season, fit
+from marsbench.stats.hawkes import Hawkes, Season
+from marsbench.stats.hawkes_fit import MOST_BRANCHING, Fit, fit
 
-from .events import MIRROR, TYPES, Class, Tape, record_of, types_of
+from .events import MIRROR, TYPES, Class, Tape, Track, types_of
+from .factors import Factors
+from .judging import at_events, judge, split
 
 Ints = NDArray[np.int64]
 
 ATOMS = 1024
-"""So many orders of each type are kept, evenly spaced among those of training in order of price, then size."""
-REACH = 0.99
+"""So many orders of each type are kept, evenly spaced among those of training in order of spread, price and size."""
+REACH = 0.95
 """Of the limit orders of training so many rest no further away; an agent's beyond is no event."""
 LEAST_OF_EACH = 10
 
@@ -45,11 +48,12 @@ class Model:
 
     process: Hawkes
     season: Season
+    factors: Factors
     near_ticks: int
     reach_ticks: int
     atoms: NDArray[np.int32]
-    """``[TYPES, ATOMS, 3]``: ticks, shares, immediate-or-cancel, ascending. Ticks count from the opposite best quote
-    for ``INSIDE``, beyond it for ``MARKET``, else from the own best quote."""
+    """``[TYPES, ATOMS, 4]``: spread (of ``INSIDE``, else 0), ticks, shares, immediate-or-cancel, ascending. Ticks are
+    by how much ``INSIDE`` improves its own best quote, ``MARKET`` passes the other side's, the rest lie behind."""
     facts: Mapping[str, Any]
     """How the fit went."""
 
@@ -72,33 +76,39 @@ def calibrate(periods: Sequence[Trajectory], settings: Settings) -> Model:
         )
     limit, behind = flow["action"] == Action.LIMIT, (flow["action"] != Action.AGGRESSIVE) & (flow["from_own"] > 0)
     near = max(int(np.median(flow["from_own"][behind])), 1) if behind.any() else 1
-    season = season_of(tapes, settings.season_minutes * MINUTE / SECOND)
-    found = fit(
-        list(_latest(periods, tapes, near, settings.events)),
-        np.array(settings.decays),
-        TYPES,
-        season=season,
-        mirror=MIRROR if settings.symmetric else None,
-    )
+    width_s = settings.season_minutes * MINUTE / SECOND
+    tracks = _latest(periods, tapes, near, settings.events)
+    early_tapes, early, late = split(tapes, tracks)
+    penalty, held = judge(early, late, season_of(early_tapes, width_s), settings.decays, symmetric=settings.symmetric)
+    season, mirror = season_of(tapes, width_s), MIRROR if settings.symmetric else None
+    records = [track.record() for track in tracks]
+    found = fit(records, np.array(settings.decays), TYPES, season=season, mirror=mirror, penalty=penalty)
+    factors = Factors.fit(tracks, at_events(found.model, tracks, season), symmetric=settings.symmetric)
     atoms, known = atoms_of(flow, near)
     base = np.where(known, found.model.base, 0.0)
     branching = found.model.branching * known[:, None, None]
     return Model(
         process=replace(found.model, base=base, branching=branching),
         season=season,
+        factors=factors,
         near_ticks=near,
         reach_ticks=max(int(np.quantile(flow["from_own"][limit], REACH)), near),
         atoms=atoms,
-        facts=facts_of(found),
+        facts={**facts_of(found), "penalty": penalty, "held_out": held},
     )
 
 
-def _latest(periods: Sequence[Trajectory], tapes: Sequence[Tape], near: int, most: int) -> Any:
-    """Records of the latest periods, until so many events are together."""
+def _latest(periods: Sequence[Trajectory], tapes: Sequence[Tape], near: int, most: int) -> list[Track]:
+    """The latest periods in order of time, from as late on that so many events count."""
+    tracks: list[Track] = []
     for period, tape in zip(reversed(periods), reversed(tapes), strict=True):
         if most > 0:
-            yield record_of(period, tape, near, most)
+            track = Track.of(period, tape, near)
+            if len(tape) > most:
+                track = replace(track, since_s=float(track.times_s[-most - 1]))
+            tracks.insert(0, track)
             most -= len(tape)
+    return tracks
 
 
 def season_of(tapes: Sequence[Tape], width_s: float) -> Season:
@@ -112,24 +122,23 @@ def season_of(tapes: Sequence[Tape], width_s: float) -> Season:
 
 
 def atoms_of(flow: Mapping[str, Ints], near_ticks: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Orders of each type to draw from, ``[TYPES, ATOMS, 3]``, and of which types there are any.
+    """Orders of each type to draw from, ``[TYPES, ATOMS, 4]``, and of which types there are any.
 
     A type that training lacks takes those of its mirror image.
     """
     types = types_of(flow["action"], flow["side"], flow["from_own"], near_ticks)
-    what = types % len(Class)
-    ticks = np.select(
-        [what == Class.INSIDE, what == Class.MARKET],
-        [np.maximum(flow["from_opposite"], 1), np.maximum(-flow["from_opposite"], 0)],
-        np.maximum(flow["from_own"], 0),
-    )
-    out, known = np.zeros((TYPES, ATOMS, 3), np.int32), np.zeros(TYPES, np.bool_)
+    what, spread = types % len(Class), flow["from_opposite"] - flow["from_own"]
+    inside = what == Class.INSIDE
+    ticks = np.where(what == Class.MARKET, np.maximum(-flow["from_opposite"], 0), np.maximum(flow["from_own"], 0))
+    ticks = np.where(inside, -flow["from_own"], ticks)
+    table = np.stack([np.where(inside, spread, 0), ticks, flow["size_shares"], flow["ioc"]], 1)
+    out, known = np.zeros((TYPES, ATOMS, 4), np.int32), np.zeros(TYPES, np.bool_)
     for number in range(TYPES):
         mine = types == number if (types == number).any() else types == MIRROR[number]
         if not mine.any():
             continue
-        rows = np.stack([ticks[mine], flow["size_shares"][mine], flow["ioc"][mine]], 1)
-        rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+        rows = table[mine]
+        rows = rows[np.lexsort(rows.T[::-1])]
         out[number] = rows[((np.arange(ATOMS) + 0.5) * len(rows) / ATOMS).astype(np.int64)]
         known[number] = True
     return out, known
@@ -143,9 +152,9 @@ def facts_of(found: Fit) -> dict[str, Any]:
         "events_by_type": found.counts.tolist(),
         "branching": found.model.radius,
         "branching_found": found.found_radius,
-        "branching_realised": found.realised_radius,
         "log_likelihood_per_event": found.log_likelihood / count,
         "poisson_log_likelihood_per_event": found.poisson_log_likelihood / count,
+        "kernels": found.kernels,
         "iterations": found.iterations,
         "converged": found.converged,
     }
@@ -170,6 +179,7 @@ def save(models: Mapping[str, Model], folder: Path) -> None:
             "season": m.season.values.tolist(),
             "base": m.process.base.tolist(),
             "decays": m.process.decays.tolist(),
+            "factors": {name: table.tolist() for name, table in vars(m.factors).items()},
             "facts": dict(m.facts),
         }
         arrays[f"atoms_{number}"], arrays[f"branching_{number}"] = m.atoms, m.process.branching
@@ -187,6 +197,7 @@ def load(folder: Path) -> dict[str, Model]:
             out[name] = Model(
                 process=Hawkes(base, arrays[f"branching_{number}"], decays),
                 season=Season(head["season_width_s"], np.array(head["season"])),
+                factors=Factors(**{name: np.array(table) for name, table in head["factors"].items()}),
                 near_ticks=head["near_ticks"],
                 reach_ticks=head["reach_ticks"],
                 atoms=arrays[f"atoms_{number}"],

@@ -26,16 +26,20 @@ from .events import (
     CLASSES,
     TYPES,
     Class,
+    State,
     Tape,
     foreign_types,
-    possible_now,
     types_of,
 )
+from .factors import factors_at, stacked
 from .fitting import Model
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+ALIKE = 32
+"""A limit order inside the spread takes the place of a training order sent at this spread or at one of so many next
+narrower and wider."""
 EVENT, MARKS = 1, 2
 """Purposes of the random numbers."""
 _INSIDE, _MARKET = int(Class.INSIDE), int(Class.MARKET)
@@ -56,14 +60,15 @@ class Tables:
         seasons = [np.pad(m.season.values, (0, bins - len(m.season.values)), mode="edge") for m in models]
         self.season, self.width = np.array(seasons), models[0].season.width_s
         """``[I, K]``."""
+        self.factors = stacked([m.factors for m in models])
         self.atoms = np.stack([m.atoms for m in models])
         self.near = np.array([m.near_ticks for m in models], np.int64)
         self.reach = np.array([m.reach_ticks for m in models], np.int64)
 
 
 @njit(cache=True)
-def _spend(rows, kind, gap, now, base, decays, season, width, possible, excited, hazard, masked):  # type: ignore[no-untyped-def]
-    """Let time pass: kernels decay, hazard is used up, and what fell on impossible types is counted."""
+def _spend(rows, kind, gap, now, base, decays, season, width, excited, hazard):  # type: ignore[no-untyped-def]
+    """Let time pass: kernels decay and hazard is used up."""
     rates = len(decays)
     for k in range(len(rows)):
         if gap[k] <= 0:
@@ -76,55 +81,66 @@ def _spend(rows, kind, gap, now, base, decays, season, width, possible, excited,
             for b in range(rates):
                 total += excited[r, j, b] * (1.0 - left[b]) / decays[b]
                 excited[r, j, b] *= left[b]
-            if possible[r, j]:
-                hazard[r] -= total
-            else:
-                masked[r] += total
+            hazard[r] -= total
         hazard[r] = max(hazard[r], 1e-12)
 
 
 @njit(cache=True)
-def _waits(rows, kind, now, base, decays, season, width, possible, excited, hazard, waits):  # type: ignore[no-untyped-def]
-    """Seconds until each row's hazard is used up by the types that are possible."""
+def _waits(rows, kind, now, base, decays, season, width, excited, hazard, waits):  # type: ignore[no-untyped-def]
+    """Seconds until each row's hazard is used up."""
     total = np.empty(len(decays))
     for k in range(len(rows)):
         r, i = rows[k], kind[rows[k]]
-        calm = 0.0
-        total[:] = 0.0
-        for j in range(base.shape[1]):
-            if possible[r, j]:
-                calm += base[i, j]
-                for b in range(len(decays)):
-                    total[b] += excited[r, j, b]
-        waits[k] = wait(hazard[r], calm, total, decays, season[i], width, now[k])
+        for b in range(len(decays)):
+            total[b] = excited[r, :, b].sum()
+        waits[k] = wait(hazard[r], base[i].sum(), total, decays, season[i], width, now[k])
 
 
 @njit(cache=True)
-def _draw(rows, kind, now, draws, spread, step, base, season, width, possible, excited, atoms, types, marks):  # type: ignore[no-untyped-def]
-    """Type of what happens in each row, and its ticks, shares and immediate-or-cancel ``[k, 3]``."""
-    intensity = np.empty(base.shape[1])
+def _draw(rows, kind, now, draws, spread, step, base, season, width, factor, excited, atoms, meant, types, marks):  # type: ignore[no-untyped-def]
+    """What is meant to happen in each row; what does, -1 if nothing can; its ticks, shares and immediate-or-cancel.
+
+    The second follows ``factor * intensity`` and is the first as often as it can be (a maximal coupling).
+    """
+    intensity, book = np.empty(base.shape[1]), np.empty(base.shape[1])
     for k in range(len(rows)):
         r, i = rows[k], kind[rows[k]]
-        level, total, last = season_level(season[i], width, now[k]), 0.0, 0
+        level = season_level(season[i], width, now[k])
         for j in range(base.shape[1]):
-            intensity[j] = 0.0
-            if possible[r, j]:
-                intensity[j] = base[i, j] * level + excited[r, j].sum()
-                last = j if intensity[j] > 0 else last
-            total += intensity[j]
-        target, j = draws[k, 0] * total, 0
-        while j < last and target > intensity[j]:
-            target -= intensity[j]
-            j += 1
-        number = atoms.shape[2]
-        if j % CLASSES == _INSIDE:  # of the distances from the opposite quote, those that lie inside this spread
-            number = np.searchsorted(atoms[i, j, :, 0], spread[k])
-        at = min(int(draws[k, 1] * number), max(number - 1, 0))
-        types[k] = j
+            intensity[j] = base[i, j] * level + excited[r, j].sum()
+            book[j] = intensity[j] * factor[k, j]
+        meant[k] = _pick(intensity, draws[k, 0])
+        types[k] = -1
+        if book.sum() > 0:
+            intensity /= intensity.sum()
+            book /= book.sum()
+            j = meant[k]
+            if draws[k, 1] * intensity[j] >= book[j]:
+                j = _pick(np.maximum(book - intensity, 0.0), draws[k, 2])
+            types[k] = j
+        j = max(types[k], 0)
+        first, last = 0, atoms.shape[2]
+        if j % CLASSES == _INSIDE:  # an order that was sent at about this spread
+            first = max(np.searchsorted(atoms[i, j, :, 0], spread[k]) - ALIKE, first)
+            last = min(np.searchsorted(atoms[i, j, :, 0], spread[k], side="right") + ALIKE, last)
+        at = min(first + int(draws[k, 3] * (last - first)), last - 1)
         for c in range(3):
-            marks[k, c] = atoms[i, j, at, c]
-        if j % CLASSES == _INSIDE and number == 0:
-            marks[k, 0] = spread[k] - step
+            marks[k, c] = atoms[i, j, at, c + 1]
+        if j % CLASSES == _INSIDE:
+            marks[k, 0] = min(marks[k, 0], spread[k] - step)
+
+
+@njit(cache=True)
+def _pick(weights, uniform):  # type: ignore[no-untyped-def]
+    """Position drawn in proportion to weights; never one of weight 0 where another has some."""
+    target, at = uniform * weights.sum(), 0
+    for j in range(len(weights)):
+        if weights[j] > 0:
+            at = j
+            if target <= weights[j]:
+                break
+            target -= weights[j]
+    return at
 
 
 class HawkesSession(Session):
@@ -139,16 +155,15 @@ class HawkesSession(Session):
         """Trading time up to which hazard has been used up, ns."""
         self.excited = np.repeat(excited, rows // len(starts), axis=0)
         """``[R, TYPES, B]``: excited part of the intensities at ``now``, per second."""
-        self.hazard, self.masked = np.zeros(rows), np.zeros(rows)
-        self.possible = np.ones((rows, TYPES), np.bool_)
+        self.hazard = np.zeros(rows)
         self.quotes = np.zeros((rows, 2), np.int64)
         """Best ask and bid before the next event."""
         self.index, self.fresh = np.full(rows, -1, np.int64), np.ones(rows, np.bool_)
         self.pending = np.zeros(rows, np.int64)
-        """Type of the order that was just decided."""
+        """Type that the order that was just decided was meant to be."""
         self.placed: dict[tuple[int, int], tuple[int, int]] = {}
         """Side and price of agents' orders, by row and order id."""
-        self.own = self.rejected = self.foreign = 0
+        self.own = self.rejected = self.foreign = self.changed = 0
 
     def propose(self, rows: Rows, book: BookView) -> NDArray[np.int64]:
         self._pass(rows, book.now_ns)
@@ -159,10 +174,9 @@ class HawkesSession(Session):
             self.fresh[new] = False
         t = self.tables
         self.quotes[rows] = np.stack(book.quotes_ticks, 1)
-        self.possible[rows] = possible_now(book, t.near[self.kind[rows]], self.rules.price_step_ticks)
         waits = np.empty(len(rows))
         _waits(
-            rows, self.kind, self.now[rows] / SECOND, t.base, t.decays, t.season, t.width, self.possible, self.excited,
+            rows, self.kind, self.now[rows] / SECOND, t.base, t.decays, t.season, t.width, self.excited,
             self.hazard, waits,
         )  # fmt: skip
         soon = np.minimum(waits, 1e6)
@@ -171,32 +185,39 @@ class HawkesSession(Session):
     def decide(self, rows: Rows, book: BookView) -> RowOrders:
         self._pass(rows, book.now_ns)
         self.fresh[rows] = True
-        t, draws = self.tables, self.streams.uniforms(rows, self.index[rows], MARKS, 3)
+        t, draws = self.tables, self.streams.uniforms(rows, self.index[rows], MARKS, 5)
         ask, bid = book.quotes_ticks
-        types, marks = np.empty(len(rows), np.int64), np.empty((len(rows), 3), np.int64)
+        meant, types, marks = *np.empty((2, len(rows)), np.int64), np.empty((len(rows), 3), np.int64)
+        kinds = self.kind[rows]
+        factor = factors_at(State.now(book, t.near[kinds], self.rules.price_step_ticks), kinds, t.factors)
         _draw(
             rows, self.kind, self.now[rows] / SECOND, draws, ask - bid, self.rules.price_step_ticks, t.base, t.season,
-            t.width, self.possible, self.excited, t.atoms, types, marks,
+            t.width, factor, self.excited, t.atoms, meant, types, marks,
         )  # fmt: skip
-        self.pending[rows] = types
+        self.pending[rows] = meant
+        self.changed += int((types != meant).sum())
+        self._excite(rows[types < 0], meant[types < 0])
         side, what = np.divmod(types, CLASSES)
         up = side == Kind.ASK
         own, opposite, away = np.where(up, ask, bid), np.where(up, bid, ask), np.where(up, 1, -1)
-        anchor = np.where((what == _INSIDE) | (what == _MARKET), opposite, own)
+        anchor = np.where(what == _MARKET, opposite, own)
         out = np.zeros(len(rows), ORDER)
         out["kind"] = side
         out["size_shares"], out["flags"] = marks[:, 1], np.where(marks[:, 2] > 0, Flag.IOC, 0)
         low, high = book.limits_ticks
-        price = anchor + away * np.where(what == _MARKET, -marks[:, 0], marks[:, 0])
+        price = anchor + away * np.where((what == _MARKET) | (what == _INSIDE), -marks[:, 0], marks[:, 0])
         out["price_ticks"] = np.clip(price, np.maximum(low, 1), high)
-        self._cancels(out, rows, book, np.flatnonzero(what >= Class.CANCEL_TOUCH), types, own, draws[:, 2])
-        sent = (out["size_shares"] > 0) | (out["kind"] == Kind.CANCEL)
+        self._cancels(out, rows, book, np.flatnonzero(what >= Class.CANCEL_TOUCH), types, own, draws[:, 4])
+        sent = (types >= 0) & ((out["size_shares"] > 0) | (out["kind"] == Kind.CANCEL))
         return RowOrders(rows[sent], out[sent])
 
     def _cancels(
         self, out: NDArray[np.void], rows: Rows, book: BookView, pick: Ints, types: Ints, own: Ints, draws: Floats
     ) -> None:
-        """Cancel one of the market's orders in the class's prices, each as likely as another."""
+        """Cancel one of the market's orders in the class's prices, each as likely as another.
+
+        Far from the touch no more of it than is drawn, since a starting book may hold whole levels as one order there.
+        """
         if len(pick) == 0:
             return
         side, what = np.divmod(types[pick], CLASSES)
@@ -207,16 +228,20 @@ class HawkesSession(Session):
         low[k, side] = np.where(up, own[pick] + first, own[pick] - last)
         high[k, side] = np.where(up, own[pick] + last, own[pick] - first)
         price, size, order_id = book.of(pick).any_owned(low, high, draws[pick])
+        far = what == Class.CANCEL_FAR
         out["kind"][pick], out["flags"][pick] = Kind.CANCEL, 0
         out["price_ticks"][pick] = np.where(price == NO_PRICE, 1, price)
-        out["size_shares"][pick], out["order_id"][pick] = size, order_id
+        out["size_shares"][pick], out["order_id"][pick] = (
+            np.where(far, np.minimum(out["size_shares"][pick], size), size),
+            order_id,
+        )
 
     def observe(self, events: Events) -> Rows:
         accepted, market = events.reason == Reason.OK, events.orders["owner"] == MARKET
         mine = events.rows[accepted & market]
         self.own += int(market.sum())
         self.rejected += int((market & ~accepted).sum())
-        self.excited[mine] += self.tables.kick[self.kind[mine], self.pending[mine]]
+        self._excite(mine, self.pending[mine])
         theirs = np.flatnonzero(accepted & ~market)
         if len(theirs) == 0:
             return np.zeros(0, np.int64)
@@ -225,6 +250,9 @@ class HawkesSession(Session):
         for k in theirs:
             self._foreign(int(events.rows[k]), events.orders[k : k + 1], events.traded_shares[k : k + 1])
         return rows
+
+    def _excite(self, rows: Rows, types: Ints) -> None:
+        self.excited[rows] += self.tables.kick[self.kind[rows], types]
 
     def _foreign(self, row: int, order: NDArray[np.void], traded: Ints) -> None:
         """One accepted message of an agent: typed by the quotes before it, it excites as the market's own would.
@@ -262,16 +290,16 @@ class HawkesSession(Session):
         t, then = self.tables, np.asarray(self.rules.trading_ns(now_ns), np.int64)
         now = self.now[rows]
         _spend(
-            rows, self.kind, (then - now) / SECOND, now / SECOND, t.base, t.decays, t.season, t.width, self.possible,
-            self.excited, self.hazard, self.masked,
+            rows, self.kind, (then - now) / SECOND, now / SECOND, t.base, t.decays, t.season, t.width,
+            self.excited, self.hazard,
         )  # fmt: skip
         self.now[rows] = np.maximum(now, then)
 
     def notes(self) -> Mapping[str, float]:
-        """Per order: the expected number of events of types that were impossible, the rejected, the agents' events."""
+        """Per order: events that the book turned into another type, the rejected, the agents' events."""
         orders = max(self.own, 1)
         return {
-            "masked_per_order": float(self.masked.sum()) / orders,
+            "changed_per_order": self.changed / orders,
             "rejected_per_order": self.rejected / orders,
             "agent_events_per_order": self.foreign / orders,
         }

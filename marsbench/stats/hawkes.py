@@ -5,34 +5,23 @@ The intensity of type i is::
     lambda_i(t) = Y_i(t) (mu_i s(t) + sum_j sum_b sum_{t_k^j < t} n_ijb beta_b exp(-beta_b (t - t_k^j)))
 
 with decay rates beta_b that are given, numbers of children n_ijb (``alpha_ijb = n_ijb beta_b``), a piecewise constant
-season s of mean 1, and an indicator Y_i in {0, 1} that says when type i is possible at all (Aalen's multiplicative
-intensity; always 1 where nothing is said). The kernels are sums of exponentials, so one pass over the events gives
-every intensity (Ogata 1981), and since beta is fixed the log likelihood is concave in (mu, n) >= 0 and falls apart
-into one problem per type.
+season s of mean 1, and a known factor Y_i >= 0, constant between events, that says what the state of the world makes
+of it, 0 where type i is impossible (Aalen's multiplicative intensity; always 1 where nothing is said). The kernels are
+sums of exponentials, so one pass over the events gives every intensity (Ogata 1981). ``hawkes_fit`` estimates (mu, n).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-MOST_BRANCHING = 0.95
-"""Largest spectral radius that a fitted model keeps."""
-LEAST_EVENTS = 50
-"""A type with fewer events in the data gets a baseline and no kernels."""
-MOST_ITERATIONS = 500
-GRADIENT_TOLERANCE, VALUE_TOLERANCE = 1e-6, 1e-11
-"""The fit stops where the projected gradient of the log likelihood per event is smaller, by share of the events that a
-parameter explains, or where an iteration improves it by less."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class Hawkes:
         return spectral_radius(self.branching.sum(axis=2))
 
     def stationary_rates(self) -> Floats:
-        """Mean rates ``[D]`` per second, ``(I - N)^-1 mu``, if every type is always possible.
+        """Mean rates ``[D]`` per second, ``(I - N)^-1 mu``, if every factor is 1.
 
         Raises
         ------
@@ -83,7 +72,10 @@ class Hawkes:
 
 @dataclass(frozen=True)
 class Record:
-    """What was seen in one period ``(start_s, end_s]``; nothing is known to have happened before it."""
+    """What was seen in one period ``(start_s, end_s]``; nothing is known to have happened before it.
+
+    Events up to ``since_s`` only excite: they are no part of likelihoods, designs and residuals.
+    """
 
     times_s: Floats
     """``[n]`` ascending. Events at equal times excite each other in their order."""
@@ -91,8 +83,9 @@ class Record:
     """``[n]``."""
     start_s: float
     end_s: float
-    possible: NDArray[np.bool_] | None = None
-    """``[n + 1, D]``: whether a type was possible between event k - 1 and event k. None: always."""
+    factor: NDArray[Any] | None = None
+    """``[n + 1, D]``: Y between event k - 1 and event k, event k included. None: 1."""
+    since_s: float = -np.inf
 
 
 @dataclass(frozen=True)
@@ -100,33 +93,13 @@ class Design:
     """Everything the likelihood needs of the data, P = 1 + D B parameters per type."""
 
     types: Ints
-    """``[n]``."""
+    """``[n]``, of the events that count."""
     at: Floats
     """``[n, P]``: the intensity at event k of a type with parameters ``theta [P]`` is ``at[k] @ theta``."""
     exposure: Floats
     """``[D, P]``: the integral of the intensity of type i is ``exposure[i] @ theta``."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A model with how it was found."""
-
-    model: Hawkes
-    log_likelihood: float
-    """Of the model as it is kept."""
-    poisson_log_likelihood: float
-    """Of the best model without kernels, by type."""
-    found_radius: float
-    """Branching ratio of the maximum of the likelihood, before it was scaled back."""
-    scaled: float
-    """Factor on all kernels that brought the branching ratio to ``MOST_BRANCHING``; 1 where nothing was done."""
-    realised_radius: float
-    """The same ratio counting only children that fell where their type was possible, and into the period."""
-    counts: Ints
-    """``[D]`` events."""
-    iterations: int
-    """Largest number over the types."""
-    converged: bool
+    whole: Floats
+    """``[P]``: what the exposure of every type would be with a factor of 1."""
 
 
 def spectral_radius(matrix: Floats) -> float:
@@ -195,14 +168,19 @@ def wait(hazard, base, excited, decays, season, width, now):  # type: ignore[no-
 
 @njit(cache=True)
 def _design(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    times, types, possible, start, end, decays, season, width, at, exposure
+    times, types, factor, start, end, since, decays, season, width, at, exposure, whole
 ):  # fmt: skip
-    """One pass over the events of a period, adding to ``exposure``."""
+    """One pass over the events of a period, adding to ``exposure`` and ``whole``."""
     kinds, rates = exposure.shape[0], len(decays)
     state, mass = np.zeros((kinds, rates)), np.empty(1 + kinds * rates)
-    now = start
+    now, row = start, 0
     for k in range(len(times) + 1):
         then = times[k] if k < len(times) else end
+        if now < since:
+            stop = min(since, then)
+            for b in range(rates):
+                state[:, b] *= np.exp(-decays[b] * (stop - now))
+            now = stop
         if then > now:
             mass[0] = season_integral(season, width, now, then)
             for b in range(rates):
@@ -210,22 +188,26 @@ def _design(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
                 for j in range(kinds):
                     mass[1 + j * rates + b] = state[j, b] * (1.0 - left)
                     state[j, b] *= left
+            whole += mass
             for i in range(kinds):
-                if possible[k, i]:
+                if factor[k, i] > 0:
                     for p in range(len(mass)):
-                        exposure[i, p] += mass[p]
+                        exposure[i, p] += factor[k, i] * mass[p]
             now = then
         if k < len(times):
-            at[k, 0] = season_level(season, width, now)
-            for j in range(kinds):
-                for b in range(rates):
-                    at[k, 1 + j * rates + b] = decays[b] * state[j, b]
+            if times[k] > since:
+                level = factor[k, types[k]]
+                at[row, 0] = level * season_level(season, width, now)
+                for j in range(kinds):
+                    for b in range(rates):
+                        at[row, 1 + j * rates + b] = level * decays[b] * state[j, b]
+                row += 1
             for b in range(rates):
                 state[types[k], b] += 1.0
 
 
-@njit(cache=True)
-def _log_sum(at, theta, gradient):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+@njit(cache=True, fastmath={"reassoc", "contract"})
+def log_sum(at, theta, gradient):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """Sum of ``log(at[k] @ theta)``; adds its gradient to ``gradient``."""
     total = 0.0
     for k in range(at.shape[0]):
@@ -241,15 +223,20 @@ def _log_sum(at, theta, gradient):  # type: ignore[no-untyped-def]  # pragma: no
 
 @njit(cache=True)
 def _compensators(  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    times, types, possible, start, end, base, kick, decays, season, width, out
+    times, types, factor, start, end, since, base, kick, decays, season, width, out
 ):  # fmt: skip
-    """Integral of every type's intensity up to the next event, into ``out [n + 1, D]``."""
+    """Integral of every type's intensity up to the next event, from ``since`` on, into ``out [n + 1, D]``."""
     kinds, rates = len(base), len(decays)
     excited = np.zeros((kinds, rates))
     now = start
     for k in range(len(times) + 1):
         then = times[k] if k < len(times) else end
-        calm = season_integral(season, width, now, then)
+        if now < since:
+            stop = min(since, then)
+            for b in range(rates):
+                excited[:, b] *= np.exp(-decays[b] * (stop - now))
+            now = stop
+        calm = season_integral(season, width, now, then) if then > now else 0.0
         for i in range(kinds):
             total = base[i] * calm
             for b in range(rates):
@@ -258,7 +245,7 @@ def _compensators(  # type: ignore[no-untyped-def]  # pragma: no cover - compile
                 excited[i, b] *= left
                 if k < len(times):
                     excited[i, b] += kick[i, types[k], b]
-            out[k, i] = total if possible[k, i] else 0.0
+            out[k, i] = total * factor[k, i]
         now = then
 
 
@@ -316,26 +303,32 @@ def design(records: Sequence[Record], decays: Floats, dimension: int, season: Se
         If times descend or leave their period, or a type is not in 0 .. D - 1.
     """
     decays = np.asarray(decays, np.float64)
-    total = sum(len(r.times_s) for r in records)
-    at, exposure = np.empty((total, 1 + dimension * len(decays))), np.zeros((dimension, 1 + dimension * len(decays)))
-    first = 0
-    for record in records:
-        last = first + len(record.times_s)
-        _design(*_checked(record, dimension), decays, *_coded(season), at[first:last], exposure)
+    checked = [_checked(r, dimension) for r in records]
+    counted = [c[1][c[0] > r.since_s] for c, r in zip(checked, records, strict=True)]
+    parameters = 1 + dimension * len(decays)
+    at, whole = np.empty((sum(map(len, counted)), parameters)), np.zeros(parameters)
+    exposure, first = np.zeros((dimension, parameters)), 0
+    for arrays, own in zip(checked, counted, strict=True):
+        last = first + len(own)
+        _design(*arrays, decays, *_coded(season), at[first:last], exposure, whole)
         first = last
-    types = np.concatenate([np.zeros(0, np.int64), *(np.asarray(r.types, np.int64) for r in records)])
-    return Design(types, at, exposure)
+    types = np.concatenate([np.zeros(0, np.int64), *counted])
+    return Design(types, at, exposure, whole)
 
 
 def log_likelihood_and_gradient(
     model: Hawkes, records: Sequence[Record], season: Season = FLAT
 ) -> tuple[float, Floats]:
     """``sum_k log lambda(t_k) - integral lambda`` over all types, and its gradient ``[D, 1 + D B]`` (as ``flat``)."""
-    data = design(records, model.decays, len(model.base), season)
+    return likelihood_of(model.flat, design(records, model.decays, len(model.base), season))
+
+
+def likelihood_of(flat: Floats, data: Design) -> tuple[float, Floats]:
+    """Log likelihood of parameters ``[D, P]``, summed over types, and its gradient."""
     gradient = -data.exposure
-    value = -float((data.exposure * model.flat).sum())
-    for i, theta in enumerate(model.flat):
-        value += float(_log_sum(data.at[data.types == i], theta, gradient[i]))
+    value = -float((data.exposure * flat).sum())
+    for i, theta in enumerate(flat):
+        value += float(log_sum(data.at[data.types == i], theta, gradient[i]))
     return value, gradient
 
 
@@ -344,134 +337,28 @@ def log_likelihood(model: Hawkes, records: Sequence[Record], season: Season = FL
     return log_likelihood_and_gradient(model, records, season)[0]
 
 
+def intensities(model: Hawkes, record: Record, season: Season = FLAT) -> Floats:
+    """Intensities of all types right before each event, ``[n, D]``, without factors, also before ``since_s``."""
+    plain = replace(record, factor=None, since_s=-np.inf)
+    return np.asarray(design([plain], model.decays, len(model.base), season).at @ model.flat.T)
+
+
 def residuals(model: Hawkes, record: Record, season: Season = FLAT) -> list[Floats]:
     """Integrals of each type's intensity between its events, ``[D]`` arrays: Exp(1) draws under the true model.
 
     Time rescaling (Ogata 1988; Brown et al. 2002). The stretch after a type's last event is left out.
     """
-    kinds = len(model.base)
-    checked = _checked(record, kinds)
-    out = np.empty((len(record.times_s) + 1, kinds))
-    _compensators(*checked, *_arrays(model.base, model.branching * model.decays, model.decays), *_coded(season), out)
-    passed = np.cumsum(out, axis=0)[:-1]
-    return [np.diff(passed[checked[1] == i, i], prepend=0.0) for i in range(kinds)]
+    passed = np.cumsum(compensators(model, record, season), axis=0)[:-1]
+    types = np.where(record.times_s > record.since_s, record.types, -1)
+    return [np.diff(passed[types == i, i], prepend=0.0) for i in range(len(model.base))]
 
 
-def fit(
-    records: Sequence[Record],
-    decays: Floats,
-    dimension: int,
-    *,
-    season: Season = FLAT,
-    mirror: Ints | None = None,
-    most_branching: float = MOST_BRANCHING,
-    least_events: int = LEAST_EVENTS,
-) -> Fit:
-    """The process of largest likelihood with given decay rates.
-
-    Per type a concave problem under bounds, solved with L-BFGS-B in the shares of the type's events that each
-    parameter explains (they sum to 1 at the maximum, so that the expected number of events equals the observed one).
-    Where the branching ratio comes out above ``most_branching``, all kernels are scaled back to it by one factor and
-    the baselines raised so that the expected numbers still hold; the result says so.
-
-    Parameters
-    ----------
-    records
-        Periods; memory goes with 16 (1 + D B) bytes per event.
-    mirror
-        ``[D]``, the type that each is the mirror image of (an involution): ``n_ij = n_mirror(i)mirror(j)`` is imposed.
-    least_events
-        A type (with its image) with fewer events gets a baseline alone; it still causes others.
-
-    Raises
-    ------
-    ValueError
-        If there is no event, a decay rate is not positive, or the mirror is no involution.
-    """
-    decays = np.asarray(decays, np.float64)
-    image = np.arange(dimension) if mirror is None else np.asarray(mirror, np.int64)
-    if len(decays) == 0 or (decays <= 0).any() or not np.array_equal(image[image], np.arange(dimension)):
-        raise ValueError(f"decay rates must be positive and a mirror its own inverse; got {decays}, {image}")
-    data = design(records, decays, dimension, season)
-    if len(data.types) == 0:
-        raise ValueError("a Hawkes process cannot be fitted to no events")
-    swap = np.concatenate([[0], 1 + (image[:, None] * len(decays) + np.arange(len(decays))).ravel()])
-    flat, most, converged = np.zeros_like(data.exposure), 0, True
-    pooled, counts = np.zeros_like(data.exposure), np.bincount(data.types, minlength=dimension)
-    for i in range(dimension):
-        if image[i] < i:
-            flat[i], pooled[i] = flat[image[i]][swap], pooled[image[i]][swap]
-            continue
-        parts, pooled[i] = [data.at[data.types == i]], data.exposure[i]
-        if image[i] != i:
-            parts.append(data.at[data.types == image[i]][:, swap])
-            pooled[i] = data.exposure[i] + data.exposure[image[i]][swap]
-        flat[i], steps, done = _fit_type(np.concatenate(parts), pooled[i], least_events)
-        most, converged = max(most, steps), converged and done
-    both = np.where(image == np.arange(dimension), counts, counts + counts[image])
-    return _kept(flat, data, pooled, both, decays, most_branching, most, converged)
-
-
-def _fit_type(at: Floats, exposure: Floats, least: int) -> tuple[Floats, int, bool]:
-    """Parameters ``[P]`` of one type; iterations; whether they converged."""
-    count = len(at)
-    theta = np.zeros(len(exposure))
-    used = np.flatnonzero(exposure > 0)
-    if count < least or len(used) < 2:
-        theta[0] = count / exposure[0] if exposure[0] > 0 else 0.0
-        return theta, 0, True
-    scale = count / exposure[used]
-    scaled = np.ascontiguousarray(at[:, used] * scale)
-
-    def objective(share: Floats) -> Any:
-        gradient = np.zeros(len(share))
-        value = _log_sum(scaled, share, gradient)
-        return float(share.sum() - value / count), 1.0 - gradient / count
-
-    start = np.full(len(used), 0.5 / (len(used) - 1))
-    start[0] = 0.5
-    options: Any = {"maxiter": MOST_ITERATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": VALUE_TOLERANCE, "maxcor": 20}
-    bounds: Any = [(1e-9, None)] + [(0.0, None)] * (len(used) - 1)
-    found: Any = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    theta[used] = found.x / found.x.sum() * scale
-    return theta, int(found.nit), bool(found.success)
-
-
-def _kept(
-    flat: Floats, data: Design, exposure: Floats, counts: Ints, decays: Floats, most: float, steps: int, converged: bool
-) -> Fit:
-    """The model with its branching ratio held below a bound, and what was found on the way."""
-    kinds = len(flat)
-    found = spectral_radius(flat[:, 1:].reshape(kinds, kinds, -1).sum(axis=2))
-    scaled = min(1.0, most / found) if found > 0 else 1.0
-    if scaled < 1:
-        flat = flat.copy()
-        flat[:, 1:] *= scaled
-        rest = counts - (flat[:, 1:] * exposure[:, 1:]).sum(axis=1)
-        flat[:, 0] = np.divide(rest, exposure[:, 0], out=np.zeros(kinds), where=exposure[:, 0] > 0)
-    own = np.bincount(data.types, minlength=kinds)
-    children = (flat * data.exposure)[:, 1:].reshape(kinds, kinds, -1).sum(axis=2)
-    value = -float((data.exposure * flat).sum())
-    for i, theta in enumerate(flat):
-        value += float(_log_sum(data.at[data.types == i], theta, np.zeros(len(theta))))
-    return Fit(
-        model=Hawkes(flat[:, 0].copy(), flat[:, 1:].reshape(kinds, kinds, -1).copy(), decays),
-        log_likelihood=value,
-        poisson_log_likelihood=_poisson(data, own),
-        found_radius=found,
-        scaled=scaled,
-        realised_radius=spectral_radius(children / np.maximum(own, 1)),
-        counts=own,
-        iterations=steps,
-        converged=converged,
-    )
-
-
-def _poisson(data: Design, counts: Ints) -> float:
-    """Log likelihood of the baselines alone at their best."""
-    rates = np.divide(counts, data.exposure[:, 0], out=np.zeros(len(counts)), where=data.exposure[:, 0] > 0)
-    at = data.at[:, 0] * rates[data.types]
-    return float(np.log(at[at > 0]).sum() - counts.sum())
+def compensators(model: Hawkes, record: Record, season: Season = FLAT) -> Floats:
+    """Integral of every type's intensity from event k - 1 (or ``since_s``) to event k, ``[n + 1, D]``."""
+    out = np.empty((len(record.times_s) + 1, len(model.base)))
+    kick = model.branching * model.decays
+    _compensators(*_checked(record, len(model.base)), *_arrays(model.base, kick, model.decays), *_coded(season), out)
+    return out
 
 
 def _checked(record: Record, dimension: int) -> tuple[Any, ...]:
@@ -481,10 +368,10 @@ def _checked(record: Record, dimension: int) -> tuple[Any, ...]:
         raise ValueError(f"event times must ascend within {record.start_s} .. {record.end_s} s")
     if len(types) != len(times) or (len(types) and (types.min() < 0 or types.max() >= dimension)):
         raise ValueError(f"{len(times)} times need as many types in 0 .. {dimension - 1}")
-    possible = record.possible
-    if possible is None:
-        possible = np.ones((len(times) + 1, dimension), np.bool_)
-    return times, types, np.ascontiguousarray(possible), float(record.start_s), float(record.end_s)
+    factor = np.ones((len(times) + 1, dimension)) if record.factor is None else record.factor
+    if factor.shape != (len(times) + 1, dimension):
+        raise ValueError(f"{len(times)} times and {dimension} types need factors of shape {len(times) + 1, dimension}")
+    return times, types, *_arrays(factor), float(record.start_s), float(record.end_s), float(record.since_s)
 
 
 def _arrays(*values: Floats) -> tuple[Floats, ...]:

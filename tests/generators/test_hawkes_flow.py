@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 
 from markets import start_at, two_days
 from marsbench.generators.hawkes import HawkesFlow
-from marsbench.generators.hawkes.events import CLASSES, TYPES, Class, Tape, types_of
+from marsbench.generators.hawkes.events import CLASSES, TYPES, Class, State, Tape, Track, types_of
+from marsbench.generators.hawkes.factors import Factors, factors_at, stacked
 from marsbench.generators.hawkes.fitting import Model, calibrate
+from marsbench.generators.hawkes.judging import residual_table
 from marsbench.generators.hawkes.session import excited_by
 from marsbench.market.clearing_house import ClearingHouse
 from marsbench.market.flow import Action
@@ -23,6 +26,8 @@ from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.agents import far_orders, market_buyer
 from marsbench.simulation.contracts import Artifact, Budget
 from marsbench.simulation.rollout import simulate
+from marsbench.stats.hawkes import FLAT, Hawkes
+from marsbench.stats.hawkes import simulate as simulate_process
 
 BUY = Kind.BID * CLASSES + Class.MARKET
 
@@ -37,13 +42,15 @@ def start(text: str = "10:00") -> Any:
 
 
 def known(base: Any, branching: Any = None) -> HawkesFlow:
-    """The fitted model with a process of our own: flat in time, kernels ``[TYPES, TYPES]`` of 2.4 seconds' memory."""
-    model, kernels = fitted(), np.zeros((TYPES, TYPES, 3))
-    kernels[:, :, 1] = 0.0 if branching is None else branching
+    """The fitted model with a process of our own: flat in time, kernels ``[TYPES, TYPES]`` of 1.5 seconds' memory."""
+    model, kernels = fitted(), np.zeros((TYPES, TYPES, 4))
+    kernels[:, :, 2] = 0.0 if branching is None else branching
     process = replace(model.process, base=np.broadcast_to(base, TYPES).astype(np.float64), branching=kernels)
+    ones = np.ones_like(model.factors.by_spread)
+    factors = replace(model.factors, by_spread=ones, by_volume=ones)
     generator = HawkesFlow()
     season = replace(model.season, values=np.ones(1))
-    generator.publish({"ZI-A": replace(model, process=process, season=season)})
+    generator.publish({"ZI-A": replace(model, process=process, season=season, factors=factors)})
     return generator
 
 
@@ -71,7 +78,7 @@ def test_simulated_rates_are_those_of_training() -> None:
     found = rates(simulate(generator, [start()], 48, 8 * MINUTE, key=3)[0])
     wanted = rates([two_days()[0]])
     assert found.sum() == pytest.approx(wanted.sum(), rel=0.05)
-    assert found == pytest.approx(wanted, rel=0.2)
+    assert found == pytest.approx(wanted, rel=0.3)  # the book turns events into others: far cancels come more often
 
 
 def test_sides_are_mirror_images_and_the_fit_is_stationary() -> None:
@@ -157,7 +164,7 @@ def test_the_same_key_gives_the_same_trajectories() -> None:
     assert one[0].content_hash() != other[0].content_hash()
 
 
-def test_types_that_the_book_makes_impossible_are_masked() -> None:
+def test_types_that_the_book_makes_impossible_do_not_happen() -> None:
     """Cancels at the touch empty the book order by order; then nothing is possible and nothing is sent."""
     base = np.zeros(TYPES)
     base[[Class.CANCEL_TOUCH, CLASSES + Class.CANCEL_TOUCH]] = 5.0
@@ -167,7 +174,7 @@ def test_types_that_the_book_makes_impossible_are_masked() -> None:
     assert all((t.orders["kind"] == Kind.CANCEL).all() for t in runs)
     notes = runs[0].labels["notes"]
     assert notes["rejected_per_order"] == 0
-    assert 0 < notes["masked_per_order"] < 10
+    assert notes["changed_per_order"] > 0
 
 
 def test_orders_inside_the_spread_need_room_and_never_trade() -> None:
@@ -184,9 +191,9 @@ def test_the_past_of_a_start_excites_what_follows() -> None:
     level = excited_by(at, model)
     tape = Tape.of(at.history)
     since = (start("10:00").clock_ns - tape.columns["time_ns"][tape.types(model.near_ticks) == BUY]) / SECOND
-    rate = model.process.decays[1]
-    assert level[BUY, 1] == pytest.approx(0.45 * rate * np.exp(-rate * since).sum())
-    assert (level[:, [0, 2]] == 0).all()
+    rate = model.process.decays[2]
+    assert level[BUY, 2] == pytest.approx(0.45 * rate * np.exp(-rate * since).sum())
+    assert (level[:, [0, 1, 3]] == 0).all()
 
 
 def test_an_artifact_is_small_and_gives_back_the_model(tmp_path: Path) -> None:
@@ -197,6 +204,8 @@ def test_an_artifact_is_small_and_gives_back_the_model(tmp_path: Path) -> None:
     assert np.array_equal(model.process.flat, fitted().process.flat)
     assert np.array_equal(model.atoms, fitted().atoms)
     assert model.facts == fitted().facts
+    for name, table in vars(fitted().factors).items():
+        assert np.array_equal(getattr(model.factors, name), table)
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) < 100_000
 
 
@@ -215,3 +224,64 @@ def test_too_little_training_flow_is_an_error_that_says_how_much_there_was() -> 
 def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="fast_s <= slow_s"):
         HawkesFlow(fast_s=2.0, slow_s=1.0)
+
+
+def test_an_artifact_tells_how_good_the_fit_is_on_what_it_has_not_seen(tmp_path: Path) -> None:
+    generator = HawkesFlow()
+    artifact = generator.fit([two_days()[0]], tmp_path, seed=0, budget=Budget())
+    facts = json.loads((artifact.folder / "models.json").read_text())["ZI-A"]["facts"]
+    held = facts["held_out"]
+    values = held["log_likelihood_per_event"]
+    assert held["events"] + held["fitted_on_events"] == pytest.approx(facts["events"], abs=2)
+    assert held["events"] == pytest.approx(0.2 * facts["events"], rel=0.01)
+    assert values["hawkes"] == max(v["log_likelihood_per_event"] for v in held["by_penalty"].values())
+    assert values["hawkes"] > values["poisson"] - 0.01, "the toy market is nearly Poisson given its book"
+    assert values["hawkes_and_book"] > values["hawkes"], "its cancels go with the volume that is there"
+    assert len(held["residuals"]) == TYPES
+    assert all(0 <= r["p"] <= 1 and 0 <= r["ks"] <= 1 and r["events"] > 0 for r in held["residuals"].values())
+
+
+def test_residuals_tell_a_wrong_process_from_the_right_one() -> None:
+    process = Hawkes(np.full(TYPES, 0.05), 0.5 * np.eye(TYPES)[:, :, None], np.ones(1))
+    record = simulate_process(process, 4000.0, np.random.default_rng(0))
+    calm = replace(process, base=process.stationary_rates(), branching=np.zeros_like(process.branching))
+    right, wrong = (residual_table(model, record, FLAT) for model in (process, calm))
+    assert min(row["p"] for row in right.values()) > 1e-3
+    assert max(row["p"] for row in wrong.values()) < 1e-3
+    assert np.mean([row["lag_1"] for row in wrong.values()]) > 0.1 > abs(np.mean([r["lag_1"] for r in right.values()]))
+
+
+def planted(seed: int, events: int = 30_000) -> tuple[Track, Any, Factors]:
+    """A track whose types were drawn by known factors of spread and volume, with its intensities."""
+    rng = np.random.default_rng(seed)
+    spread, volume = rng.integers(1, 100, events + 1), rng.integers(1, 1000, (events + 1, 2, 3))
+    can = rng.random((events + 1, TYPES)) < 0.9
+    state = State(can, spread, volume)
+    times = np.sort(rng.uniform(0, 1000, events))
+    track = Track(times, np.zeros(events, np.int64), state, 0.0, 1000.0)
+    flat = Factors.flat([track])
+    tables = [np.exp(rng.normal(0, 0.5, flat.by_spread.shape)) for _ in range(2)]
+    truth = replace(flat, by_spread=tables[0], by_volume=tables[1])
+    intensity = rng.uniform(0.1, 1.0, (events, TYPES))
+    weights = intensity * factors_at(state, np.zeros(events + 1, np.int64), stacked([truth]))[:-1]
+    sums = np.cumsum(weights, axis=1)
+    types = (rng.random(events)[:, None] * sums[:, -1:] > sums).sum(axis=1)
+    return replace(track, types=types), intensity, truth
+
+
+def test_factors_of_spread_and_volume_are_recovered() -> None:
+    track, intensity, truth = planted(0)
+    found = Factors.fit([track], [intensity], symmetric=False)
+    for one, two in ((found.by_spread, truth.by_spread), (found.by_volume, truth.by_volume)):
+        ratio = np.log(one / two)[:, 1:-1]
+        ratio -= ratio.mean(axis=1, keepdims=True)
+        assert ratio.std() < 0.15
+    gain, best = (f.log_gain([track], [intensity]) for f in (found, truth))
+    assert gain > 0.99 * best > 0
+    other, levels, _ = planted(1)
+    assert replace(found).log_gain([other], [levels]) < best
+
+
+def test_where_the_book_is_no_matter_types_happen_as_meant() -> None:
+    runs = simulate(known(0.2), [start()], 4, MINUTE, key=3)[0]
+    assert runs[0].labels["notes"]["changed_per_order"] < 0.2

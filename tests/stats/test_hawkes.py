@@ -12,12 +12,10 @@ from scipy.stats import kstest
 
 from marsbench.stats.hawkes import (
     FLAT,
-    MOST_BRANCHING,
     Hawkes,
     Record,
     Season,
     design,
-    fit,
     log_likelihood,
     log_likelihood_and_gradient,
     residuals,
@@ -25,6 +23,7 @@ from marsbench.stats.hawkes import (
     simulate,
     wait,
 )
+from marsbench.stats.hawkes_fit import MOST_BRANCHING, fit
 from marsbench.stats.oracles import hawkes_times
 
 ONE = Hawkes(np.array([1.0]), np.array([[[0.5]]]), np.array([1.0]))
@@ -46,7 +45,7 @@ def slow_intensity(model: Hawkes, record: Record, season: Season, i: int, now: f
 
 def slow_log_likelihood(model: Hawkes, record: Record, season: Season) -> float:
     """Every pair of events; stretches between events are cut at the season's edges and integrated in closed form."""
-    possible = record.possible
+    factor = np.ones((len(record.times_s) + 1, len(model.base))) if record.factor is None else record.factor
     value = 0.0
     edges = [season.width_s * k for k in range(1, len(season.values))]
     stops = np.concatenate([[record.start_s], record.times_s, [record.end_s]])
@@ -55,26 +54,25 @@ def slow_log_likelihood(model: Hawkes, record: Record, season: Season) -> float:
         for low, high in zip([stops[k], *inner], [*inner, stops[k + 1]], strict=True):
             level = season.values[min(int((low + high) / 2 // season.width_s), len(season.values) - 1)]
             for i in range(len(model.base)):
-                if possible is not None and not possible[k, i]:
-                    continue
-                value -= model.base[i] * level * (high - low)
+                value -= factor[k, i] * model.base[i] * level * (high - low)
                 for t, j in zip(record.times_s[:k], record.types[:k], strict=True):
                     since = np.exp(-model.decays * (low - t)) - np.exp(-model.decays * (high - t))
-                    value -= (model.branching[i, j] * since).sum()
+                    value -= factor[k, i] * (model.branching[i, j] * since).sum()
         if k < len(record.times_s):
-            value += np.log(slow_intensity(model, record, season, int(record.types[k]), record.times_s[k], k))
+            kind = int(record.types[k])
+            value += np.log(factor[k, kind] * slow_intensity(model, record, season, kind, record.times_s[k], k))
     return value
 
 
 def some_record(seed: int, events: int = 30, kinds: int = 2, end: float = 140.0) -> Record:
-    """Events that follow no model, two of them at the same time, with types that are now and then impossible."""
+    """Events that follow no model, two of them at the same time, with factors that are now and then 0."""
     rng = np.random.default_rng(seed)
     times = np.sort(rng.uniform(0, end, events))
     times[-1] = times[-2]
     types = rng.integers(0, kinds, events)
-    possible = rng.random((events + 1, kinds)) < 0.8
-    possible[np.arange(events), types] = True
-    return Record(times, types, 0.0, end, possible)
+    factor = rng.uniform(0.5, 2.0, (events + 1, kinds)) * (rng.random((events + 1, kinds)) < 0.8)
+    factor[np.arange(events), types] = 1.5
+    return Record(times, types, 0.0, end, factor)
 
 
 @settings(max_examples=15, deadline=None)
