@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LobRnn(OrderByOrder):
-    """A limit order book as a Markov-free jump process: four recurrent networks for the four fields of an order.
+    """Order flow from four recurrent networks, one for each field of an order.
 
     Hultin, Hult, Proutiere, Samama and Tarighati (2023) write the probability of the next transition of the book as a
     product of conditional probabilities, of order type, price level, order size and time delay, and model each by a
