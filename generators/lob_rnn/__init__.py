@@ -27,10 +27,10 @@ class LobRnn(OrderByOrder):
       is, so that agents can act in between. The product is the same.
     - Fields are the tokens of ``marsbench.learning.vocabulary``: 3 types, 32 slots of prices counted from the quotes
       and of volumes for new orders and for cancels apart, 16 slots of intervals counted in mean intervals, within
-      which values are drawn from training. The paper has a level for each tick of a book of fixed depth and mixtures
-      or discrete laws for size and time.
-    - Each network sees, beside the orders, the market state of the order models here (ten levels of each side, what
-      lately happened on five time scales, time of day), where the paper gives it the volumes of the levels.
+      which values are drawn from training; the paper has levels of a book of fixed depth, and laws of its own for
+      sizes and delays.
+    - Each network sees, beside the orders, the market state of the order models here: ten levels of each side, what
+      lately happened on five time scales, time of day.
     - When the next order comes is read from the market's own orders alone, what it is from everybody's (see
       ``marsbench.learning.recurrent``).
     - A cancel takes an order whole, and a simulation is held to states that training knew, as described in
