@@ -12,6 +12,7 @@ import torch
 
 from marsbench import registry
 from marsbench.generators.lmm import LmmOrder
+from marsbench.learning.order_generator import OrderByOrder
 from marsbench.learning.vocabulary import SIZES
 from marsbench.simulation.contracts import Artifact
 
@@ -53,3 +54,24 @@ def test_the_default_recipe_is_the_one_that_is_shipped_for_the_reference_market(
     assert isinstance(default, LmmOrder)
     assert stored == asdict(default.recipe)
     assert Artifact.read(folder).seed == 0
+
+
+@pytest.mark.parametrize("name", ["lob-rnn", "cgan", "stock-gan"])
+def test_a_rivals_checkpoint_is_whole_small_of_the_default_recipe_and_better_than_simple_ones(name: str) -> None:
+    made = registry.generator(name)
+    assert isinstance(made, OrderByOrder)
+    assert made.checkpoints is not None
+    folder = made.checkpoints / f"{name}-reference"
+    artifact = Artifact.read(folder)
+    made.load(artifact)
+    assert (artifact.seed, artifact.generator) == (0, name)
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 8e6
+    config = json.loads((folder / "config.json").read_text())["config"]
+    assert config["options"] == made.options
+    assert f"marsbench train {name}" in (folder / "README.md").read_text()
+    if name == "lob-rnn":
+        assert config["validation"]["total"] < min(losses["total"] for losses in config["baselines"].values())
+    else:
+        curve = json.loads((folder / "training.json").read_text())["validation.total"]["value"]
+        assert config["validation"]["total"] == min(curve) < 0.2 * curve[0]
+        assert config["mode_coverage"] > 0.9
