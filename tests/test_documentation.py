@@ -158,7 +158,7 @@ def test_a_shown_command_is_one_that_the_command_line_takes(command: str) -> Non
 
 
 def test_a_shown_plug_in_exists_or_is_an_example() -> None:
-    known = {*registry.names("generators"), "coin", "stationary-bootstrap", "learned-coin"}
+    known = {*registry.names("generators"), "coin", "stationary-bootstrap", "learned-coin", "shuffled-minutes"}
     for command in commands("marsbench"):
         options = vars(parser().parse_args(shlex.split(command)[1:]))
         shown = [*(options.get("generators") or []), *(options.get("gens") or []), options.get("gen") or "GEN"]

@@ -132,8 +132,8 @@ def test_a_single_day_takes_more_rollouts(one_day: Dataset) -> None:
     assert evidence.single_day
 
 
-def test_it_takes_sessions_and_files_and_names_metrics_that_fit_its_evidence() -> None:
-    assert Realism.kinds == {Kind.SESSION, Kind.TRAJECTORIES}
+def test_it_takes_sessions_files_and_paths_and_names_metrics_that_fit_its_evidence() -> None:
+    assert Realism.kinds == {Kind.SESSION, Kind.TRAJECTORIES, Kind.PATHS}
     for name, parameters in Realism().metrics:
         assert registry.metric(name, **parameters).evidence is TrajectoryPairs
 
