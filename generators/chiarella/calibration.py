@@ -96,10 +96,10 @@ class _Arms(SessionGenerator):
         self.candidates, self.pasts = candidates, pasts
 
     def fit(self, data: Sequence[Trajectory], folder: Path, *, seed: int, budget: Budget) -> Artifact:
-        raise NotImplementedError
+        raise TypeError("candidates of a calibration are made, not fitted")
 
     def load(self, artifact: Artifact) -> None:
-        raise NotImplementedError
+        raise TypeError("candidates of a calibration are made, not fitted")
 
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         models = [self.candidates[s.instrument][s.arm] for s in starts]

@@ -82,8 +82,6 @@ class Recipe:
 class FinGanModel(Adversarial):
     """Maker and critic of return series ``[n, length]``, in shares of ``SPAN`` standard deviations."""
 
-    unit = "apart"
-
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe.rivalry())
         self.maker = maker(recipe.architecture, recipe.length)

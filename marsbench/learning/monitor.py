@@ -38,6 +38,8 @@ class Monitor:
     """Mean total over the first steps."""
     above: int = 0
     skipped: int = 0
+    unit: str = "nats"
+    """What losses are in."""
 
     def observe(self, step: int, losses: Mapping[str, float], norm: float, plan: TrainingPlan) -> None:
         """Take note of the losses and the gradient's norm of update ``step`` (1 is the first).
@@ -49,7 +51,7 @@ class Monitor:
         """
         total = sum(losses.values())
         values = ", ".join(f"{name} {value:.4g}" for name, value in {TOTAL: total, **losses}.items())
-        where = f"at step {step} of {plan.steps}: losses {values}, gradient norm {norm:.4g}"
+        where = f"at step {step} of {plan.steps}: losses {values} {self.unit}, gradient norm {norm:.4g}"
         overflow = plan.precision == "fp16" and not math.isfinite(norm)
         self.skipped = self.skipped + 1 if overflow else 0
         if not math.isfinite(total) or not (math.isfinite(norm) or overflow):
@@ -62,14 +64,14 @@ class Monitor:
         if self.above >= MARGIN_STEPS:
             raise Diverged(
                 f"training diverged: {MARGIN_STEPS} steps in a row above its beginning by more than "
-                f"{plan.largest_rise:g}, {where}; {self._began()}{_advice(plan)}"
+                f"{plan.largest_rise:g} {self.unit}, {where}; {self._began()}{_advice(plan)}"
             )
         for name, value in {**losses, TOTAL: total}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
 
     def _began(self) -> str:
-        return f"it began at {self.beginning:.4g}. " if self.beginning else ""
+        return f"it began at {self.beginning:.4g} {self.unit}. " if self.beginning else ""
 
     def train_point(self, step: int) -> dict[str, float]:
         """The train losses averaged over the steps since the last point, added to the curves."""

@@ -171,13 +171,12 @@ class _Run:
         self.module = cast(nn.Module, model)
         if hasattr(model, "players") and self.accelerator.num_processes > 1:
             raise ValueError("players that train against each other do so in one process; start one")
-        self.unit = str(getattr(model, "unit", "nats"))
         self.identity = identity_of(self.module, batches, validation, plan, seed)
         self.losses = _Losses(model, plan.compile)
         self.optimizer = torch.optim.AdamW(_groups(self.module, plan), lr=plan.learning_rate, betas=plan.betas)
         self.parallel, self.stepper = self.accelerator.prepare(self.losses, self.optimizer)
         self.batches = batches
-        self.monitor = Monitor()
+        self.monitor = Monitor(unit=str(getattr(model, "unit", "nats")))
         self.fields: list[str] = []
         self.pending: list[Tensor] = []
         self.step = 0
@@ -399,12 +398,12 @@ class _Run:
     def pace(self) -> str:
         """What stands behind the bar."""
         mean = self.monitor.sums[TOTAL] / self.monitor.count
-        return f"{mean:.4f} {self.unit}, {self.speed():,.0f} tokens/s"
+        return f"{mean:.4f} {self.monitor.unit}, {self.speed():,.0f} tokens/s"
 
     def line(self, values: Mapping[str, float], speed: float) -> str:
         """One line about a point."""
         losses = ", ".join(f"{k.split('.')[0]} {v:.4f}" for k, v in values.items() if k.endswith(f".{TOTAL}"))
-        text = f"training step {self.step} of {self.plan.steps}: {losses} {self.unit}"
+        text = f"training step {self.step} of {self.plan.steps}: {losses} {self.monitor.unit}"
         if not self.step:
             return text
         left = self.spent() / self.step * (self.plan.steps - self.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import cast
 
@@ -65,10 +66,11 @@ def test_it_refuses_an_instrument_that_it_was_not_fitted_on(generator: SessionGe
 def test_fitting_is_reproducible(generator: SessionGenerator, tmp_path: Path) -> None:
     if generator.name in SMALL:
         one, two = (trained(generator.name, copy=copy)[1].folder for copy in (0, 1))
-        facts = {"README.md", "artifact.json"}  # how long it took, and a hash of that
-        names = {path.name for path in one.iterdir()} - facts
-        assert names == {path.name for path in two.iterdir()} - facts
-        assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+        contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (one, two)]
+        for held in contents:  # how long it took stands in the card, and the seal is a hash of that too
+            del held["artifact.json"]
+            held["README.md"] = re.sub(rb"\| time \| [\d.,]+ min \|\n", b"", held["README.md"])
+        assert contents[0] == contents[1]
         return
     again = registry.generator(generator.name, **parameters(generator.name))
     assert isinstance(again, SessionGenerator)

@@ -78,7 +78,9 @@ def test_simulated_rates_are_those_of_training() -> None:
     found = rates(simulate(generator, [start()], 48, 8 * MINUTE, key=3)[0])
     wanted = rates([two_days()[0]])
     assert found.sum() == pytest.approx(wanted.sum(), rel=0.05)
-    assert found == pytest.approx(wanted, rel=0.3)  # the book turns events into others: far cancels come more often
+    far = np.isin(np.arange(TYPES) % CLASSES, [Class.CANCEL_FAR])
+    assert found[~far] == pytest.approx(wanted[~far], rel=0.2)
+    assert found[far] == pytest.approx(wanted[far], rel=0.3)  # they take a part of an order and come more often for it
 
 
 def test_sides_are_mirror_images_and_the_fit_is_stationary() -> None:

@@ -299,7 +299,7 @@ class _Scripted(nn.Module):
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_says_where(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=r"step 17 of 60: losses total nan, price nan, type 0,.*lower learning_rate"):
+    with pytest.raises(Diverged, match=r"step 17 of 60: losses total nan, price nan, type 0 nats.*lower learning_rate"):
         run(_Scripted(lambda step: float("nan") if step == 17 else 2.0), tmp_path, validation=[])
     assert [p.name for p in states(tmp_path)] == ["step-000000015"]
 
@@ -315,7 +315,7 @@ def test_a_gradient_that_is_not_finite_stops_training() -> None:
 
 def test_a_loss_that_stays_far_above_its_beginning_stops_training() -> None:
     plan = replace(tiny.PLAN, steps=300, validate_every=300)
-    with pytest.raises(Diverged, match=rf"step {30 + MARGIN_STEPS} of 300.*it began at 2"):
+    with pytest.raises(Diverged, match=rf"step {30 + MARGIN_STEPS} of 300.*it began at 2 nats"):
         run(_Scripted(lambda step: 2.0 if step <= 30 else 3.5), plan=plan, validation=[])
     run(_Scripted(lambda step: 2.0 if step <= 30 or step % 50 == 0 else 3.5), plan=plan, validation=[])
 
