@@ -49,6 +49,19 @@ def figure(rows: int, columns: int, *, width: float = 4.4, height: float = 3.3) 
     return made, axes
 
 
+def tiles(
+    count: int, kinds: int = 1, *, columns: int = 4, width: float = 3.7, height: float = 2.9
+) -> tuple[Figure, list[list[Axes]]]:
+    """Axes ``[kinds][count]``: those of one thing above each other, so many things side by side, the rest below."""
+    across = min(columns, count)
+    made, axes = figure(kinds * -(-count // across), across, width=width, height=height)
+    found = [[axes[(k // across * kinds + kind) * across + k % across] for k in range(count)] for kind in range(kinds)]
+    for ax in axes:
+        if not any(ax in own for own in found):
+            ax.remove()
+    return made, found
+
+
 def column(table: Mapping[str, Sequence[Any]], name: str) -> Floats:
     """A column of numbers with NaN for what is missing."""
     return np.array([np.nan if v is None else v for v in table[name]], np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,14 +112,15 @@ def _by_factor(factors: tuple[str, ...]) -> Callable[[Mapping[str, Result]], Mad
 
 
 def _draw_bins(made: Made) -> Figure:
-    from marsbench.drawing import figure, style
+    from marsbench.drawing import style, tiles
 
     tables = [t for t in made.tables if t.title.startswith("Impact by ")]
     labels = list(dict.fromkeys(row[0] for t in tables for row in t.rows))
     with style():
-        drawn, axes = figure(len(tables), len(labels), width=3.7, height=2.9)
-        for k, (table, label) in enumerate((table, label) for table in tables for label in labels):
-            ax, own = axes[k], [row for row in table.rows if row[0] == label]
+        drawn, kinds = tiles(len(labels), len(tables))
+        axes = [ax for own in kinds for ax in own]
+        for ax, (table, label) in zip(axes, product(tables, labels), strict=True):
+            own = [row for row in table.rows if row[0] == label]
             for i, agent in enumerate(dict.fromkeys(row[1] for row in own)):
                 rows = np.array([[np.nan if v is None else v for v in row[3:7]] for row in own if row[1] == agent])
                 error = np.nan_to_num(np.abs(np.stack([rows[:, 1] - rows[:, 2], rows[:, 3] - rows[:, 1]])))
@@ -162,14 +164,14 @@ def _numbers(ax: Axes, matrix: Any, text: str, dark: float) -> None:
 
 
 def _draw_25(made: Made) -> Figure:
-    from marsbench.drawing import figure, style
+    from marsbench.drawing import style, tiles
 
     (whole,) = made.drawn
     labels = list(dict.fromkeys(row[0] for row in whole.rows))
     names = list(dict.fromkeys(row[1] for row in whole.rows))
     panels = [*((label, label, 3) for label in labels), ("MarS, Figure 25", labels[0], 4)]
     with style():
-        drawn, axes = figure(1, len(panels), width=3.6, height=3.7)
+        drawn, (axes,) = tiles(len(panels), columns=3, width=3.6, height=3.7)
         for ax, (title, label, column) in zip(axes, panels, strict=True):
             values = [np.nan if row[column] is None else row[column] for row in whole.rows if row[0] == label]
             matrix = np.array(values, np.float64).reshape(len(names), -1)
@@ -265,13 +267,13 @@ def _fig26(found: Mapping[str, Result]) -> Made:
 
 
 def _draw_26(made: Made) -> Figure:
-    from marsbench.drawing import figure, style
+    from marsbench.drawing import style, tiles
 
     rows = made.tables[0].rows
     labels = list(dict.fromkeys(row[0] for row in rows))
     names = {2: "simulated", 4: "learned ODE, held out", 5: "base ODE, 1/sqrt(t)", 6: "base ODE, 1/t"}
     with style():
-        drawn, axes = figure(1, len(labels), width=3.7, height=3.2)
+        drawn, (axes,) = tiles(len(labels), height=3.2)
         for ax, label in zip(axes, labels, strict=True):
             own = [row for row in rows if row[0] == label]
             for i, (column, name) in enumerate(names.items()):

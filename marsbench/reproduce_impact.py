@@ -213,16 +213,13 @@ def _costs(found: Mapping[str, Result]) -> Table:
 
 
 def _draw_6b(made: Made) -> Figure:
-    from marsbench.drawing import figure, style
+    from marsbench.drawing import style, tiles
 
     points, curves = made.drawn
     labels = list(dict.fromkeys(row[0] for row in points.rows))
-    columns = min(3, len(labels))
     with style():
-        drawn, axes = figure(-(-len(labels) // columns), columns, width=3.9, height=3.0)
-        for ax in axes[len(labels) :]:
-            ax.set_axis_off()
-        for ax, label in zip(axes, labels, strict=False):
+        drawn, (axes,) = tiles(len(labels), columns=3, width=3.9, height=3.0)
+        for ax, label in zip(axes, labels, strict=True):
             own = [row for row in points.rows if row[0] == label and row[2] is not None and row[3] is not None]
             _law(ax, own, {row[1]: row[2:] for row in curves.rows if row[0] == label})
             law = next(
@@ -308,14 +305,13 @@ def _holds(findings: list[tuple[Any, ...]]) -> str:
 
 
 def _draw_23(made: Made) -> Figure:
-    from marsbench.drawing import figure, style
+    from marsbench.drawing import style, tiles
 
     filled, (path,) = made.tables[2], made.drawn
     labels = list(dict.fromkeys(row[0] for row in path.rows))
     with style():
-        drawn, axes = figure(2, len(labels), width=3.3, height=2.7)
-        for k, label in enumerate(labels):
-            left, right = axes[k], axes[len(labels) + k]
+        drawn, (above, below) = tiles(len(labels), 2, columns=5, width=3.3, height=2.7)
+        for label, left, right in zip(labels, above, below, strict=True):
             agents = list(dict.fromkeys(row[1] for row in path.rows if row[0] == label))
             for i, agent in enumerate(agents):
                 rows = [row for row in filled.rows if row[:2] == (label, agent) and None not in (row[3], row[4])]
@@ -328,9 +324,9 @@ def _draw_23(made: Made) -> Figure:
             left.set(title=label, xlabel="Q/V (day)")
             right.set(title=label, xlabel="minutes after the start")
             right.axhline(0, color="0.6", lw=0.6)
-        axes[0].set(ylabel="executed share of the target")
-        axes[len(labels)].set(ylabel="impact, daily volatilities")
-        axes[0].legend(loc="lower left")
+        above[0].set(ylabel="executed share of the target")
+        below[0].set(ylabel="impact, daily volatilities")
+        above[0].legend(loc="lower left")
     return drawn
 
 
