@@ -93,7 +93,7 @@ def _what(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-d", "--datasets", "--dataset", nargs="+", action="extend", metavar="DATASET", help="data sets")
     sub.add_argument("--seeds", nargs="+", action="extend", type=int, metavar="N", help="seeds (default: 0)")
     sub.add_argument(
-        "--suite", metavar="FILE", help="TOML file with generators, tasks, datasets, seeds, limit; or quick"
+        "--suite", metavar="FILE", help="TOML file with generators, tasks, datasets, seeds, limit; or quick, or paper"
     )
     sub.add_argument("--limit", type=int, metavar="N", help="use only the first N starts; kept apart from full results")
     sub.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
@@ -132,7 +132,10 @@ def _leaderboard(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="where a generator lacks what others have: refuse (default), or list it unranked",
     )
     sub.add_argument("--controls", "--all", action="store_true", help="also list the known-bad controls")
-    sub.add_argument("--format", choices=("table", "md", "json", "html"), default="table", help="default: %(default)s")
+    sub.add_argument(
+        "--format", choices=("table", "md", "json", "html", "pages"), default="table",
+        help="default: %(default)s; pages: into the results folder, HTML and Markdown of all tasks, Markdown of each",
+    )  # fmt: skip
     sub.add_argument("-o", "--output", metavar="FILE", help="write there instead of to standard output")
     sub.add_argument("--no-figures", dest="figures", action="store_false", help="leave figures out of the HTML page")
     _results(sub)

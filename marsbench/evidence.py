@@ -227,6 +227,10 @@ class Metric(ABC):
         return {}
 
 
+class NoStarts(ValueError):
+    """Raised by ``Task.starts`` where a data set has no moment from which the task can begin."""
+
+
 class NotApplicable(ValueError):
     """Raised by ``Task.run`` where a generator's simulations are sound but lack what the task is about."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from marsbench import registry, system
-from marsbench.evidence import Ceiling, Evidence, Metric, NotApplicable, Task, TaskContext, TrajectoryPairs
+from marsbench.evidence import Ceiling, Evidence, Metric, NoStarts, NotApplicable, Task, TaskContext, TrajectoryPairs
 from marsbench.files import rounded
 from marsbench.fitting import NotTrained, facts, fitted, identity, period_text, training_curves
 from marsbench.results import Result, Status
@@ -145,13 +145,15 @@ def prepare(spec: str, dataset: Dataset, limit: int | None) -> Course:
     Raises
     ------
     ValueError
-        If the task or a metric is unknown, or there are no starts.
+        If the task or a metric is unknown.
+    NoStarts
+        If the data set has no starts of the task.
     """
     parsed = registry.parse(spec)
     task = registry.task(parsed)
     starts = list(task.starts(dataset))[:limit]
     if not starts:
-        raise ValueError(
+        raise NoStarts(
             f"task {task.name!r} finds no starts in data set {dataset.name!r}; its test period may be too short"
         )
     return Course(task, str(parsed), dataset, tuple(starts), registry.metrics_of(task), limit)

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marsbench import progress, registry, results
+from marsbench.evidence import NoStarts
 from marsbench.experiment import Bench, Course, DiskFull, evaluate, make, prepare
 from marsbench.files import rounded
 from marsbench.fitting import find_trained, fitted, identity
 from marsbench.floors import with_floors
 from marsbench.results import Result, ResultError, unit_name
 from marsbench.simulation.contracts import Generator, PathGenerator, SessionGenerator, Trained, TrajectoryGenerator
-from marsbench.suite import DEFAULT_DATASET, DEFAULT_TASK, Entrant, Suite, visible
+from marsbench.suite import DEFAULT_DATASET, DEFAULT_TASKS, Entrant, Suite, visible
 
 Overwrite = Literal["missing", "always", "never"]
 OVERWRITE: tuple[Overwrite, ...] = ("missing", "always", "never")
@@ -88,7 +89,8 @@ def run(
         Names, specifications (``"files:DIR"``, ``"label=name,parameter=value"``) or instances.
         Default: every visible generator that the task takes.
     tasks, datasets, seeds
-        Default: ``realism`` on ``reference`` with seed 0.
+        Default: ``realism`` and ``sessions`` on ``reference`` with seed 0. Of several tasks, those that find no starts
+        in a data set are left out there.
     suite
         Where the defaults come from instead (``marsbench.suite.read``).
     results
@@ -163,8 +165,8 @@ def validate(generator: str, dataset: str = DEFAULT_DATASET, *, results: str | P
             f"generator {generator!r} is of kind {made.kind}; the contracts are about sessions, price paths and files"
         )
     data = open_dataset(dataset)
-    task = registry.task(DEFAULT_TASK)
-    course = prepare(DEFAULT_TASK, data, None if isinstance(made, TrajectoryGenerator) else 2)
+    task = registry.task(DEFAULT_TASKS[0])
+    course = prepare(DEFAULT_TASKS[0], data, None if isinstance(made, TrajectoryGenerator) else 2)
     starts = course.starts_for(made)
     if isinstance(made, TrajectoryGenerator):
         return validate_files(made, starts, minutes=getattr(task, "minutes", 25))
@@ -243,7 +245,15 @@ def _saved(report: Report, bench: Bench) -> str:
 
 
 def _units(plan: Suite, bench: Bench) -> Iterator[_Unit]:
-    """Every unit in order, behind one progress bar; tasks are made ready when their turn comes."""
+    """Every unit in order, behind one progress bar; tasks are made ready when their turn comes.
+
+    A task without starts in a data set is left out there.
+
+    Raises
+    ------
+    NoStarts
+        If that is so of every task.
+    """
     from marsbench.data.catalogue import open_dataset
 
     for entrant in plan.generators:
@@ -253,12 +263,22 @@ def _units(plan: Suite, bench: Bench) -> Iterator[_Unit]:
     total = len(datasets) * len(plan.seeds) * sum(map(len, entrants.values()))
     with progress.bar(total=total, desc="units", unit="unit") as units:
         for dataset in datasets.values():
+            without: list[NoStarts] = []
             for spec in plan.tasks:
-                course = with_floors(prepare(spec, dataset, plan.limit), bench)
+                try:
+                    prepared = prepare(spec, dataset, plan.limit)
+                except NoStarts as problem:
+                    without.append(problem)
+                    bench.say(f"left out: {problem}")
+                    units.update(len(plan.seeds) * len(entrants[spec]))
+                    continue
+                course = with_floors(prepared, bench)
                 for entrant in entrants[spec]:
                     for seed in plan.seeds:
                         yield _Unit(course, entrant, seed, _path(course, entrant, seed, bench.folder))
                         units.update()
+            if len(without) == len(plan.tasks):
+                raise without[0]
 
 
 def _path(course: Course, entrant: Entrant, seed: int, folder: Path) -> Path:

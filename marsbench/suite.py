@@ -14,7 +14,7 @@ from marsbench.registry import Spec, describe, nearest, parse
 from marsbench.simulation.contracts import Generator, Kind
 
 DEFAULT_DATASET = "reference"
-DEFAULT_TASK = "realism"
+DEFAULT_TASKS = ("realism", "sessions")
 SUITES = Path(__file__).parent / "suites"
 
 
@@ -62,7 +62,7 @@ class Suite:
     name: str = "default"
     generators: tuple[Entrant, ...] = ()
     """Empty: every registered generator that is not hidden and fits the task."""
-    tasks: tuple[str, ...] = (DEFAULT_TASK,)
+    tasks: tuple[str, ...] = DEFAULT_TASKS
     datasets: tuple[str, ...] = (DEFAULT_DATASET,)
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None

@@ -86,8 +86,7 @@ def _rank(report: Any, dataset: str) -> list[Path]:
     name = open_dataset(dataset).name
     asked = [e for e in report.suite.generators if e.instance is not None or _hidden(e)]
     try:
-        found = load(folder, dataset=name, limit=limit)[name]
-        board = build(found, controls=bool(asked), missing="drop")
+        board = build(load(folder, dataset=name, limit=limit)[name], controls=bool(asked), missing="drop")
     except (ValueError, FileNotFoundError) as error:
         print(f"leaderboard of {name}: {error}", file=sys.stderr)
         return []
@@ -99,18 +98,28 @@ def _hidden(entrant: Any) -> bool:
     return bool(registry.lookup("generators", entrant.spec.name).hidden)
 
 
-def write_pages(board: Leaderboard, folder: str | Path) -> list[Path]:
-    """Write ``leaderboard-<dataset>.html`` and ``.md`` into the results folder; returns their paths."""
+def write_pages(board: Leaderboard, folder: str | Path, *, figures: bool = True) -> list[Path]:
+    """Write ``leaderboard-<dataset>.html`` and ``.md``, and of several tasks one ``.md`` each; returns their paths."""
     from marsbench.page import to_html
 
-    trial = f"-limit{board.limit}" if board.limit else ""
-    base = Path(folder) / f"leaderboard-{file_safe(board.dataset['name'])}{trial}"
     progress.say("drawing the leaderboard page")
-    html = to_html(board, cache=Path(folder) / "cache" / "figures")
-    return [
-        write_atomic(base.with_name(base.name + ".html"), html),
-        write_atomic(base.with_name(base.name + ".md"), text.to_markdown(board)),
-    ]
+    html = to_html(board, cache=Path(folder) / "cache" / "figures", draw=figures)
+    written = [write_atomic(_page(folder, board, ".html"), html), _write_markdown(board, folder)]
+    for task in board.tasks if len(board.tasks) > 1 else ():
+        name, limit = board.dataset["name"], board.limit
+        found = load(folder, dataset=name, tasks=[task], limit=limit)[name]
+        written.append(_write_markdown(build(found, controls=True, missing="drop"), folder, task))
+    return written
+
+
+def _page(folder: str | Path, board: Leaderboard, suffix: str, task: str = "") -> Path:
+    """Where a page of a data set stands, or that of one of its tasks."""
+    words = ["leaderboard", board.dataset["name"], task, f"limit{board.limit}" if board.limit else ""]
+    return Path(folder) / ("-".join(file_safe(word) for word in words if word) + suffix)
+
+
+def _write_markdown(board: Leaderboard, folder: str | Path, task: str = "") -> Path:
+    return write_atomic(_page(folder, board, ".md", task), text.to_markdown(board))
 
 
 def score(options: argparse.Namespace) -> int:
@@ -181,6 +190,10 @@ def leaderboard(options: argparse.Namespace) -> int:
     if options.format == "html":
         _write_html(boards, options)
         return 0
+    if options.format == "pages":
+        for board in boards:
+            print(*write_pages(board, options.results, figures=options.figures), sep="\n")
+        return 0
     if options.format == "json":
         content = text.to_json(boards) + "\n"
     elif options.format == "md":
@@ -217,7 +230,7 @@ def _write_html(boards: Sequence[Leaderboard], options: argparse.Namespace) -> N
     if options.output and len(boards) > 1:
         raise ValueError(f"--output takes one page, there are {len(boards)} data sets; name one with --dataset")
     for board in boards:
-        target = options.output or Path(options.results) / f"leaderboard-{file_safe(board.dataset['name'])}.html"
+        target = options.output or _page(options.results, board, ".html")
         cache = Path(options.results) / "cache" / "figures"
         print(write_atomic(target, to_html(board, cache=cache, draw=options.figures)))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from marsbench.evidence import Task, TaskContext, TrajectoryPairs
+from marsbench.evidence import NoStarts, Task, TaskContext, TrajectoryPairs
 from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import Generator, Kind, Start
 
@@ -58,12 +58,12 @@ class Sessions(Task):
 
         Raises
         ------
-        ValueError
+        NoStarts
             If the data set has no two whole test days.
         """
         whole = [period for period in dataset.split("test") if self._minutes(dataset, period) > 0]
         if dataset.single_day or len(whole) < LEAST_DAYS:
-            raise ValueError(
+            raise NoStarts(
                 f"task sessions needs at least {LEAST_DAYS} whole test days; {dataset.name} has {len(whole)} test "
                 "period(s) of one day. Use the task realism there"
             )

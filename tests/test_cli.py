@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from example_results import result
+from example_results import changed, result, score
 from marsbench import results
 from marsbench.cli import main, parser
 from toys import cli, command, environment
@@ -132,6 +133,23 @@ def test_the_leaderboard_comes_in_four_formats(folder: Path, capsys: pytest.Capt
     assert out("--format", "html").strip() == str(folder / "leaderboard-made-up-market.html")
     assert out("--format", "html", "-o", str(folder / "x.html")).strip() == str(folder / "x.html")
     assert (folder / "x.html").read_text().startswith("<!doctype html>")
+
+
+def test_pages_are_one_of_all_tasks_and_one_of_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def pages() -> list[str]:
+        assert main(["leaderboard", "--results", str(folder), "--format", "pages", "--no-figures"]) == 0
+        return [Path(line).name.removeprefix("leaderboard-made-up-market") for line in capsys.readouterr().out.split()]
+
+    assert pages() == [".html", ".md"]  # of the only task
+    for label, level in (("alpha", 0.1), ("beta", 0.9)):
+        scores = tuple(score(f"impact.{i}", "impact", level + 0.01 * i) for i in range(3))
+        made = changed(result(label, scores=scores), "task", label="other", name="other")
+        where = {"dataset": "made-up-market", "task": "other", "generator": label}
+        results.write(made, results.result_path(folder, **where, seed=0))
+    assert pages() == [".html", ".md", "-other.md", "-realism.md"]
+    for page, first in (("-other", "beta"), ("-realism", "alpha")):
+        text = (folder / f"leaderboard-made-up-market{page}.md").read_text()
+        assert re.search(rf"^\| 1 \| {first} ", text, re.MULTILINE), text
 
 
 def test_a_leaderboard_that_cannot_be_made_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,11 @@ import pytest
 
 from marsbench import fitting, registry, results, rollouts, runner, suite
 from marsbench.data.dataset import Period
+from marsbench.evidence import NoStarts
 from marsbench.experiment import DiskFull
 from marsbench.fitting import LeakError, check_no_overlap
 from marsbench.market.trajectory import load_all
+from marsbench.simulation.contracts import Kind, Trained
 from third_party.toy_plugin import ToyWalk
 from toys import cli, command, environment, run, scores_of
 
@@ -361,6 +363,34 @@ def test_an_interrupt_says_what_is_saved_and_exits_with_130(market: Path, tmp_pa
     assert "Traceback" not in stderr
 
 
+def test_the_paper_suite_is_every_task_with_three_seeds_and_takes_in_the_default_one() -> None:
+    paper, whole = suite.read("paper"), suite.Suite()
+    assert set(paper.tasks) == {name for name in registry.names("tasks") if not name.startswith("toy")}
+    assert set(whole.tasks) < set(paper.tasks)
+    assert len(paper.seeds) == 3
+    assert paper.generators == whole.generators == ()
+
+
+def test_of_several_tasks_one_without_starts_is_left_out(
+    market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(market, tmp_path, tasks=["sessions,warm_up=200", "toy"])
+    assert [results.read(path).task["label"] for path in report.paths] == ["toy"]
+    assert "left out: task sessions needs at least 2 whole test days; toy-market has" in capsys.readouterr().err
+    with pytest.raises(NoStarts, match="task sessions needs at least 2 whole test days"):
+        run(market, tmp_path, tasks=["sessions,warm_up=200"])
+
+
+def test_who_comes_with_weights_takes_part_by_default() -> None:
+    took = {e.spec.name for e in suite.visible([Kind.SESSION, Kind.PATHS, Kind.FORECAST])}
+    for name in registry.names("generators"):
+        cls = registry.lookup("generators", name)
+        shipped = issubclass(cls, Trained) and bool(cls.checkpoints)
+        if shipped and not name.startswith("lmm-order"):
+            assert name in took
+    assert {n for n in took if n.startswith("lmm-order")} == {"lmm-order-1m", "lmm-order-2m"}
+
+
 def test_the_quick_suite_is_found_by_name_and_takes_every_start_with_fewer_rollouts() -> None:
     plan, whole = suite.read("quick"), suite.Suite()
     quick: Any
@@ -369,7 +399,7 @@ def test_the_quick_suite_is_found_by_name_and_takes_every_start_with_fewer_rollo
     assert plan.name == "quick"
     assert replace(quick, rollouts=default.rollouts) == default
     assert quick.rollouts < default.rollouts
-    with pytest.raises(FileNotFoundError, match=r"slow: no such suite file, and no suite of that name \(quick\)"):
+    with pytest.raises(FileNotFoundError, match=r"slow: no such suite file, .*name \(paper, quick\)"):
         suite.read("slow")
 
 

@@ -75,7 +75,6 @@ class Chiarella(SessionGenerator):
     version = 1
     training_days = 10
     reacts = True
-    by_default = False
     summary = "fundamentalists, chartists and noise traders in an order book, simulated method of moments"
     source = (
         "Chiarella, Iori, Perello (2009), The impact of heterogeneous trading rules on the limit order book and order "

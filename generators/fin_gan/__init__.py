@@ -73,7 +73,6 @@ class FinGan(Trained, PathGenerator):
 
     name = "fin-gan"
     version = 1
-    by_default = False
     summary = "FIN-GAN: a generative adversarial network of minute returns; price paths only"
     source = "Takahashi, Chen and Tanaka-Ishii (2019), Modeling financial time-series with GANs"
     checkpoints = Path(__file__).parent / "checkpoints"

@@ -62,7 +62,6 @@ class HawkesFlow(SessionGenerator):
     version = 2
     training_days = 10
     reacts = True
-    by_default = False
     summary = "mutually exciting limit, market and cancel flow by place in the book, maximum likelihood"
     source = (
         "Bacry, Mastromatteo, Muzy (2015), Hawkes processes in finance; Lu, Abergel (2018), High-dimensional Hawkes "

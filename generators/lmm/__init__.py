@@ -31,8 +31,8 @@ from .recipe import HEADS, LAYOUT_NAMES, SHAPES, Recipe
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
 
-DEFAULT_SIZE = "2m"
-"""The one that takes part in runs that name no generators."""
+SHIPPED_SIZES = ("1m", "2m")
+"""They come with weights, and take part in runs that name no generators."""
 SMALL_TRAINING, SMALL_BATCH, LARGE_BATCH = 20_000_000, 16, 64
 """Orders to learn from, and sequences in a step up to so many and beyond."""
 PUBLIC = "microsoft/mars-order-model"
@@ -279,7 +279,7 @@ def _sized(size: str) -> type[LmmOrder]:
         {
             "name": f"lmm-order-{size}",
             "size": size,
-            "by_default": size == DEFAULT_SIZE,
+            "by_default": size in SHIPPED_SIZES,
             "summary": f"order model of MarS: a LLaMA decoder of {weights / 1e6:,.1f}M weights over order tokens",
             "__doc__": LmmOrder.__doc__,
             "__module__": __name__,

@@ -104,7 +104,6 @@ class OrderByOrder(Trained, SessionGenerator):
     """A trained model over order tokens; subclasses say what network it is and how it is rolled out."""
 
     reacts = True
-    by_default = False
     layout = "touch"
     validation_windows = 128
     architecture: tuple[str, ...] = ()

@@ -264,7 +264,8 @@ class Generator(ABC):
     hidden: ClassVar[bool] = False
     """Controls: left out of the leaderboard unless asked for."""
     by_default: ClassVar[bool] = True
-    """Whether a run that names no generators takes it; False for further sizes of the same model."""
+    """Whether a run that names no generators takes it; False for what comes without weights, and would only be
+    listed as not trained."""
     fits: ClassVar[bool] = True
     """Whether it has anything to learn from training data."""
     training_days: ClassVar[int | None] = None

@@ -262,7 +262,7 @@ def starts() -> tuple[Start, ...]:
 
 def test_it_keeps_the_contract_of_price_paths() -> None:
     generator, _ = trained()
-    assert (generator.kind, generator.by_default) == (Kind.PATHS, False)
+    assert generator.kind == Kind.PATHS
     report = validate_paths(generator, starts(), minutes=10)  # longer than a series
     assert report.passed, str(report)
 

@@ -68,9 +68,10 @@ def test_impossible_parameters_are_refused(wrong: dict[str, int]) -> None:
         Sessions(**wrong)
 
 
-def test_it_is_registered_and_not_part_of_the_default() -> None:
+def test_it_is_registered_and_part_of_the_default_but_not_of_what_is_quick() -> None:
     assert isinstance(registry.task("sessions,most_sessions=8"), Sessions)
-    from marsbench.suite import Suite
+    from marsbench.suite import Suite, read
 
-    assert "sessions" not in Suite().tasks
+    assert "sessions" in Suite().tasks
+    assert "sessions" not in read("quick").tasks
     assert np.all([name == "stylized-facts" for name, _ in Sessions().metrics])
