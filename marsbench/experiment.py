@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from marsbench import registry, system
 from marsbench.evidence import Ceiling, Evidence, Metric, NoStarts, NotApplicable, Task, TaskContext, TrajectoryPairs
 from marsbench.files import rounded
-from marsbench.fitting import NotTrained, facts, fitted, identity, period_text, training_curves
+from marsbench.fitting import NotTrained, facts, fitted, identity, latest_days, period_text, training_curves
 from marsbench.results import Result, Status
 from marsbench.rollouts import Mode, Rollouts, Source
 from marsbench.scores import NOT_APPLICABLE, Outcome
@@ -34,10 +35,15 @@ from marsbench.simulation.contracts import (
     Start,
     Trained,
 )
+from marsbench.simulation.runaway import busiest
 from marsbench.suite import Entrant
 
 if TYPE_CHECKING:
     from marsbench.data.catalogue import Dataset
+
+
+WATCHED_DAYS = 10
+"""Training days of each instrument that tell how busy a market can be."""
 
 
 class DiskFull(OSError):
@@ -258,6 +264,7 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         mode=bench.mode,
         say=bench.say,
         label=label,
+        busiest=partial(_busiest, dataset),
         simulated=bench.simulated,
     )
     context = TaskContext(
@@ -279,6 +286,18 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
         **({"notes": rollouts.notes} if rollouts.notes else {}),
         "reason": None if rollouts.rates else _no_rate(generator),
     }
+
+
+_BUSIEST: dict[str, dict[str, Any]] = {}
+
+
+def _busiest(dataset: Dataset) -> dict[str, Any]:
+    """The busiest stretches of each instrument's latest training days; read once in a process."""
+    key = dataset.content_hash
+    if key not in _BUSIEST:
+        periods = latest_days(dataset.split("train"), WATCHED_DAYS)
+        _BUSIEST[key] = busiest(dataset.trajectory(period) for period in periods)
+    return _BUSIEST[key]
 
 
 def _no_rate(generator: Generator) -> str:

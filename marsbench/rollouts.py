@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 import marsbench
 from marsbench.files import digest, set_aside
@@ -67,6 +68,8 @@ class Rollouts:
     mode: Mode = "cached"
     say: Callable[[str], None] = print
     label: str = ""
+    busiest: Callable[[], Mapping[str, NDArray[np.int64]]] = dict
+    """Gives the most orders in any stretch of training (``runaway.busiest``); asked where something is simulated."""
     rates: list[float] = field(default_factory=list)
     """Orders per second of each chunk. This and what is counted of orders, time and notes are of the unit's own
     generator, not of others that the task simulates beside it."""
@@ -189,6 +192,7 @@ class Rollouts:
         if not todo:
             return
         settings = {"rollouts": rollouts, "horizon_ns": horizon_ns, "key": self.seed, "agents": tuple(agents)}
+        settings["most_orders"] = self.busiest()
         with bar(total=total, initial=total - len(todo), desc=f"  {self.label}", unit="chunk") as progress:
             if self.jobs == 1 or len(todo) == 1:
                 for starts, path in todo:
@@ -327,6 +331,7 @@ def _sessions(
         settings["horizon_ns"],
         key=settings["key"],
         agents=settings["agents"],
+        most_orders=settings["most_orders"],
         progress=progress,
     )
     return [t for row in rows for t in row]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from marsbench import progress, registry, results
 from marsbench.evidence import NoStarts
@@ -20,10 +22,19 @@ from marsbench.files import rounded
 from marsbench.fitting import find_trained, fitted, identity
 from marsbench.floors import with_floors
 from marsbench.results import Result, ResultError, unit_name
-from marsbench.simulation.contracts import Generator, PathGenerator, SessionGenerator, Trained, TrajectoryGenerator
+from marsbench.simulation.contracts import (
+    ROWS_TOGETHER,
+    Generator,
+    PathGenerator,
+    SessionGenerator,
+    Trained,
+    TrajectoryGenerator,
+)
 from marsbench.suite import DEFAULT_DATASET, DEFAULT_TASKS, Entrant, Suite, visible
 
 Overwrite = Literal["missing", "always", "never"]
+UNIT_BYTES = 3 * 2**30
+"""Memory that one of several units needs, generously: 2.6 GB were the most for whole sessions of 40 days."""
 OVERWRITE: tuple[Overwrite, ...] = ("missing", "always", "never")
 
 
@@ -225,8 +236,20 @@ def _execute(plan: Suite, bench: Bench, overwrite: Overwrite, track: bool) -> Re
     report = Report(bench.folder, plan)
     with Tracker(bench.folder, enabled=track, say=bench.say) as tracker:
         try:
-            for unit in _units(plan, bench):
-                _one(unit, bench, overwrite, report, tracker.log)
+            for units, finished in _courses(plan, bench):
+                todo = []
+                for unit in units:
+                    stored = _stored(unit, bench, overwrite)
+                    if stored is None:
+                        todo.append(unit)
+                        continue
+                    (report.failed if stored.status == "failed" else report.kept).append(unit.path)
+                    tracker.log(unit.path)
+                    finished()
+                for unit, result in _evaluated(todo, bench):
+                    _file(unit, result, bench, report)
+                    tracker.log(unit.path)
+                    finished()
         except KeyboardInterrupt:
             bench.say(f"\ninterrupted: {_saved(report, bench)}")
             raise
@@ -244,8 +267,8 @@ def _saved(report: Report, bench: Bench) -> str:
     )
 
 
-def _units(plan: Suite, bench: Bench) -> Iterator[_Unit]:
-    """Every unit in order, behind one progress bar; tasks are made ready when their turn comes.
+def _courses(plan: Suite, bench: Bench) -> Iterator[tuple[list[_Unit], Callable[[], None]]]:
+    """The units of each task on each data set, made ready when its turn comes, and what tells that one is done.
 
     A task without starts in a data set is left out there.
 
@@ -273,10 +296,8 @@ def _units(plan: Suite, bench: Bench) -> Iterator[_Unit]:
                     units.update(len(plan.seeds) * len(entrants[spec]))
                     continue
                 course = with_floors(prepared, bench)
-                for entrant in entrants[spec]:
-                    for seed in plan.seeds:
-                        yield _Unit(course, entrant, seed, _path(course, entrant, seed, bench.folder))
-                        units.update()
+                many = [(entrant, seed) for entrant in entrants[spec] for seed in plan.seeds]
+                yield [_Unit(course, *each, _path(course, *each, bench.folder)) for each in many], units.update
             if len(without) == len(plan.tasks):
                 raise without[0]
 
@@ -292,20 +313,47 @@ def _path(course: Course, entrant: Entrant, seed: int, folder: Path) -> Path:
     )
 
 
-def _one(unit: _Unit, bench: Bench, overwrite: Overwrite, report: Report, log: Callable[[Path], None]) -> None:
-    """Run a unit unless its result is there already, and file it in the report."""
-    stored = _stored(unit, bench, overwrite)
-    if stored is not None:
-        (report.failed if stored.status == "failed" else report.kept).append(unit.path)
-        log(unit.path)
+def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Result]]:
+    """Units with their results, as they come: side by side where none has chunks to share out, else in order."""
+    processes = min(bench.jobs, len(units), _room())
+    if processes < 2 or any(_chunks(unit.course) != 1 for unit in units):
+        for unit in units:
+            yield unit, evaluate(unit.course, unit.entrant, unit.seed, bench)
         return
+    from joblib import Parallel, delayed
+
+    jobs = (delayed(_work)(i, unit, replace(bench, jobs=1)) for i, unit in enumerate(units))
+    for i, result, refreshed, simulated in Parallel(processes, backend="loky", return_as="generator_unordered")(jobs):
+        bench.refreshed.update(refreshed)
+        bench.simulated.update(simulated)
+        yield units[i], result
+
+
+def _chunks(course: Course) -> int | None:
+    """Into how many work chunks the simulations of a unit fall; None where the task does not say."""
+    rollouts = getattr(course.task, "rollouts", None)
+    return None if rollouts is None else -(-len(course.starts) * rollouts // ROWS_TOGETHER)
+
+
+def _room() -> int:
+    """For how many units there is memory."""
+    return int(psutil.virtual_memory().available // UNIT_BYTES)
+
+
+def _work(number: int, unit: _Unit, bench: Bench) -> tuple[int, Result, set[tuple[str, str, int]], set[str]]:
+    """One unit in a worker process; returns its number and result, and what was fitted and simulated anew."""
+    progress.in_worker()
     result = evaluate(unit.course, unit.entrant, unit.seed, bench)
+    return number, result, bench.refreshed, bench.simulated
+
+
+def _file(unit: _Unit, result: Result, bench: Bench, report: Report) -> None:
+    """Keep a result, say it, and file it in the report."""
     results.write(result, unit.path)
     took = f"{result.cost['wall_s']:.1f} s"
     bench.say(f"{unit.name}: {result.status} in {took}" + (f": {result.reason}" if result.reason else ""))
     filed = {"done": report.done, "failed": report.failed, "not-applicable": report.not_applicable}
     filed[result.status].append(unit.path)
-    log(unit.path)
 
 
 def _stored(unit: _Unit, bench: Bench, overwrite: Overwrite) -> Result | None:

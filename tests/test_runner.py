@@ -371,6 +371,20 @@ def test_the_paper_suite_is_every_task_with_three_seeds_and_takes_in_the_default
     assert paper.generators == whole.generators == ()
 
 
+def test_units_of_one_chunk_run_side_by_side_and_come_to_the_same(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["zero-intelligence", "bootstrap", "other-day"]
+    asked: dict[str, Any] = {"datasets": [str(market)], "tasks": ["realism,rollouts=1,minutes=10"], "track": False}
+    alone = runner.run(names, results=tmp_path / "alone", **asked)
+    here = []
+    monkeypatch.setattr(runner, "evaluate", lambda *_: here.append(1))  # workers have their own
+    together = runner.run(names, results=tmp_path / "together", jobs=2, **asked)
+    assert not here
+    assert len(together.done) == len(alone.done) == 3
+    assert {p.parent.name: scores_of(p) for p in together.done} == {p.parent.name: scores_of(p) for p in alone.done}
+
+
 def test_of_several_tasks_one_without_starts_is_left_out(
     market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

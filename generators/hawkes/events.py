@@ -5,7 +5,7 @@ The same rules type the training flow, a start's history and the orders of agent
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Self
 
@@ -120,7 +120,7 @@ class Tape:
     trading_s: NDArray[np.float64]
     """Trading time of the day (lunch removed)."""
     columns: dict[str, Ints]
-    """``time_ns``, ``action``, ``side``, ``size_shares``, ``from_opposite``, ``from_own``, ``ioc``."""
+    """Those of ``Flow``, whole numbers."""
     start_s: float
     end_s: float
 
@@ -132,7 +132,7 @@ class Tape:
         for phase in rules.continuous:
             inside |= (flow.time_ns >= phase.start_ns) & (flow.time_ns < phase.end_ns)
         kept = inside & flow.quoted & ~((flow.action == Action.LIMIT) & flow.ioc)
-        names = ("time_ns", "action", "side", "size_shares", "from_opposite", "from_own", "ioc")
+        names = [field.name for field in fields(flow) if field.name != "quoted"]
         return cls(
             trading_s=rules.trading_ns(flow.time_ns[kept]) / SECOND,
             columns={name: getattr(flow, name)[kept].astype(np.int64) for name in names},

@@ -24,7 +24,7 @@ from .judging import at_events, judge, split
 Ints = NDArray[np.int64]
 
 ATOMS = 1024
-"""So many orders of each type are kept, evenly spaced among those of training in order of spread, price and size."""
+"""So many orders of each type are kept, evenly spaced among those of training in order of their four numbers."""
 REACH = 0.95
 """Of the limit orders of training so many rest no further away; an agent's beyond is no event."""
 LEAST_OF_EACH = 10
@@ -52,8 +52,9 @@ class Model:
     near_ticks: int
     reach_ticks: int
     atoms: NDArray[np.int32]
-    """``[TYPES, ATOMS, 4]``: spread (of ``INSIDE``, else 0), ticks, shares, immediate-or-cancel, ascending. Ticks are
-    by how much ``INSIDE`` improves its own best quote, ``MARKET`` passes the other side's, the rest lie behind."""
+    """``[TYPES, ATOMS, 4]``: what the order met (``INSIDE`` the spread, ``MARKET`` the shares at the other side's best
+    quote, else 0), ticks, shares, what of them rested after trading (of ``MARKET``, else 0), ascending. Ticks are by
+    how much ``INSIDE`` improves its own best quote, ``MARKET`` passes the other side's, the rest lie behind."""
     facts: Mapping[str, Any]
     """How the fit went."""
 
@@ -128,10 +129,12 @@ def atoms_of(flow: Mapping[str, Ints], near_ticks: int) -> tuple[NDArray[np.int3
     """
     types = types_of(flow["action"], flow["side"], flow["from_own"], near_ticks)
     what, spread = types % len(Class), flow["from_opposite"] - flow["from_own"]
-    inside = what == Class.INSIDE
-    ticks = np.where(what == Class.MARKET, np.maximum(-flow["from_opposite"], 0), np.maximum(flow["from_own"], 0))
+    inside, trades = what == Class.INSIDE, what == Class.MARKET
+    ticks = np.where(trades, np.maximum(-flow["from_opposite"], 0), np.maximum(flow["from_own"], 0))
     ticks = np.where(inside, -flow["from_own"], ticks)
-    table = np.stack([np.where(inside, spread, 0), ticks, flow["size_shares"], flow["ioc"]], 1)
+    rest = np.where(trades & (flow["ioc"] == 0), flow["size_shares"] - flow["traded_shares"], 0)
+    met = np.select([inside, trades], [spread, flow["opposite_shares"]], 0)
+    table = np.stack([met, ticks, flow["size_shares"], rest], 1)
     out, known = np.zeros((TYPES, ATOMS, 4), np.int32), np.zeros(TYPES, np.bool_)
     for number in range(TYPES):
         mine = types == number if (types == number).any() else types == MIRROR[number]

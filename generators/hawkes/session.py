@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 ALIKE = 32
 """A limit order inside the spread takes the place of a training order sent at this spread or at one of so many next
-narrower and wider."""
+narrower and wider; an order that trades, likewise, of one that met about so many shares at the best quote."""
 EVENT, MARKS = 1, 2
 """Purposes of the random numbers."""
 _INSIDE, _MARKET = int(Class.INSIDE), int(Class.MARKET)
@@ -97,8 +97,10 @@ def _waits(rows, kind, now, base, decays, season, width, excited, hazard, waits)
 
 
 @njit(cache=True)
-def _draw(rows, kind, now, draws, spread, step, base, season, width, factor, excited, atoms, meant, types, marks):  # type: ignore[no-untyped-def]
-    """What is meant to happen in each row; what does, -1 if nothing can; its ticks, shares and immediate-or-cancel.
+def _draw(  # type: ignore[no-untyped-def]
+    rows, kind, now, draws, spread, touch, step, base, season, width, factor, excited, atoms, meant, types, marks
+):  # fmt: skip
+    """What is meant to happen in each row; what does, -1 if nothing can; its ticks, shares and rest.
 
     The second follows ``factor * intensity`` and is the first as often as it can be (a maximal coupling).
     """
@@ -119,14 +121,16 @@ def _draw(rows, kind, now, draws, spread, step, base, season, width, factor, exc
                 j = _pick(np.maximum(book - intensity, 0.0), draws[k, 2])
             types[k] = j
         j = max(types[k], 0)
+        side, what = divmod(j, CLASSES)
         first, last = 0, atoms.shape[2]
-        if j % CLASSES == _INSIDE:  # an order that was sent at about this spread
-            first = max(np.searchsorted(atoms[i, j, :, 0], spread[k]) - ALIKE, first)
-            last = min(np.searchsorted(atoms[i, j, :, 0], spread[k], side="right") + ALIKE, last)
+        if what in (_INSIDE, _MARKET):  # one of training's that met about the same
+            met = spread[k] if what == _INSIDE else touch[k, 1 - side]
+            first = max(np.searchsorted(atoms[i, j, :, 0], met) - ALIKE, first)
+            last = min(np.searchsorted(atoms[i, j, :, 0], met, side="right") + ALIKE, last)
         at = min(first + int(draws[k, 3] * (last - first)), last - 1)
         for c in range(3):
             marks[k, c] = atoms[i, j, at, c + 1]
-        if j % CLASSES == _INSIDE:
+        if what == _INSIDE:
             marks[k, 0] = min(marks[k, 0], spread[k] - step)
 
 
@@ -185,16 +189,10 @@ class HawkesSession(Session):
     def decide(self, rows: Rows, book: BookView) -> RowOrders:
         self._pass(rows, book.now_ns)
         self.fresh[rows] = True
-        t, draws = self.tables, self.streams.uniforms(rows, self.index[rows], MARKS, 5)
-        ask, bid = book.quotes_ticks
-        meant, types, marks = *np.empty((2, len(rows)), np.int64), np.empty((len(rows), 3), np.int64)
-        kinds = self.kind[rows]
-        factor = factors_at(State.now(book, t.near[kinds], self.rules.price_step_ticks), kinds, t.factors)
-        _draw(
-            rows, self.kind, self.now[rows] / SECOND, draws, ask - bid, self.rules.price_step_ticks, t.base, t.season,
-            t.width, factor, self.excited, t.atoms, meant, types, marks,
-        )  # fmt: skip
+        draws = self.streams.uniforms(rows, self.index[rows], MARKS, 5)
+        meant, types, marks = self._drawn(rows, book, draws)
         self.pending[rows] = meant
+        ask, bid = book.quotes_ticks
         self.changed += int((types != meant).sum())
         self._excite(rows[types < 0], meant[types < 0])
         side, what = np.divmod(types, CLASSES)
@@ -203,21 +201,42 @@ class HawkesSession(Session):
         anchor = np.where(what == _MARKET, opposite, own)
         out = np.zeros(len(rows), ORDER)
         out["kind"] = side
-        out["size_shares"], out["flags"] = marks[:, 1], np.where(marks[:, 2] > 0, Flag.IOC, 0)
+        out["size_shares"] = marks[:, 1]
         low, high = book.limits_ticks
         price = anchor + away * np.where((what == _MARKET) | (what == _INSIDE), -marks[:, 0], marks[:, 0])
         out["price_ticks"] = np.clip(price, np.maximum(low, 1), high)
+        self._trades(out, book, np.flatnonzero(what == _MARKET), marks[:, 2])
         self._cancels(out, rows, book, np.flatnonzero(what >= Class.CANCEL_TOUCH), types, own, draws[:, 4])
         sent = (types >= 0) & ((out["size_shares"] > 0) | (out["kind"] == Kind.CANCEL))
         return RowOrders(rows[sent], out[sent])
 
+    def _drawn(self, rows: Rows, book: BookView, draws: Floats) -> tuple[Ints, Ints, Ints]:
+        """What is meant to happen in each row, what does (-1 for nothing), and its marks: see ``_draw``."""
+        t, kinds, step = self.tables, self.kind[rows], self.rules.price_step_ticks
+        (ask, bid), touch = book.quotes_ticks, book.touch.size_shares[:, :, 0].astype(np.int64)
+        meant, types, marks = *np.empty((2, len(rows)), np.int64), np.empty((len(rows), 3), np.int64)
+        factor = factors_at(State.now(book, t.near[kinds], step), kinds, t.factors)
+        _draw(
+            rows, self.kind, self.now[rows] / SECOND, draws, ask - bid, touch, step, t.base, t.season, t.width,
+            factor, self.excited, t.atoms, meant, types, marks,
+        )  # fmt: skip
+        return meant, types, marks
+
+    def _trades(self, out: NDArray[np.void], book: BookView, pick: Ints, rest: Ints) -> None:
+        """Orders that trade leave what training's left: nothing, or a rest when all up to their price is taken."""
+        if len(pick) == 0:
+            return
+        k, side, ten = np.arange(len(pick)), 1 - out["kind"][pick], book.of(pick).ten
+        beyond = np.where(side == Kind.ASK, 1, -1) * (ten.price_ticks[k, side].T - out["price_ticks"][pick]) > 0
+        there = np.where(beyond.T, 0, ten.size_shares[k, side]).sum(axis=1)
+        all_of_it, lot = there + rest[pick], self.rules.lot_shares
+        out["size_shares"][pick] = np.where(rest[pick] > 0, -(-all_of_it // lot) * lot, out["size_shares"][pick])
+        out["flags"][pick] = np.where(rest[pick] > 0, 0, Flag.IOC)
+
     def _cancels(
         self, out: NDArray[np.void], rows: Rows, book: BookView, pick: Ints, types: Ints, own: Ints, draws: Floats
     ) -> None:
-        """Cancel one of the market's orders in the class's prices, each as likely as another.
-
-        Far from the touch no more of it than is drawn, since a starting book may hold whole levels as one order there.
-        """
+        """Cancel one of the market's orders in the class's prices, whole, each as likely as another."""
         if len(pick) == 0:
             return
         side, what = np.divmod(types[pick], CLASSES)
@@ -228,13 +247,9 @@ class HawkesSession(Session):
         low[k, side] = np.where(up, own[pick] + first, own[pick] - last)
         high[k, side] = np.where(up, own[pick] + last, own[pick] - first)
         price, size, order_id = book.of(pick).any_owned(low, high, draws[pick])
-        far = what == Class.CANCEL_FAR
         out["kind"][pick], out["flags"][pick] = Kind.CANCEL, 0
         out["price_ticks"][pick] = np.where(price == NO_PRICE, 1, price)
-        out["size_shares"][pick], out["order_id"][pick] = (
-            np.where(far, np.minimum(out["size_shares"][pick], size), size),
-            order_id,
-        )
+        out["size_shares"][pick], out["order_id"][pick] = size, order_id
 
     def observe(self, events: Events) -> Rows:
         accepted, market = events.reason == Reason.OK, events.orders["owner"] == MARKET

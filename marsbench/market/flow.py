@@ -41,10 +41,14 @@ class Flow:
     side: NDArray[np.int64]
     """The side the order rests on or would: ASK or BID; for a cancel that of the cancelled order."""
     size_shares: NDArray[np.int64]
+    traded_shares: NDArray[np.int64]
+    """Of an order, what of it traded at once; of a cancel 0."""
     from_opposite: NDArray[np.int64]
     from_own: NDArray[np.int64]
     quoted: NDArray[np.bool_]
     """Whether both sides were there."""
+    opposite_shares: NDArray[np.int64]
+    """What rested at the opposite best quote, 0 if there was none."""
     ioc: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -67,17 +71,19 @@ def order_flow(trajectory: Trajectory) -> Flow:
     side = np.where(is_cancel, done.cancelled_side[index], sent["kind"][index]).astype(np.int64)
     price = np.where(is_cancel, done.cancelled_price_ticks[index], sent["price_ticks"][index]).astype(np.int64)
     size = np.where(is_cancel, done.cancelled_shares[index], sent["size_shares"][index]).astype(np.int64)
-    aggressive = done.traded_shares[index] > 0
+    traded = np.where(is_cancel, 0, done.traded_shares[index])
     up = side == Kind.ASK
     return Flow(
         time_ns=sent["time_ns"][index].copy(),
-        action=np.where(is_cancel, Action.CANCEL, np.where(aggressive, Action.AGGRESSIVE, Action.LIMIT)).astype(
+        action=np.where(is_cancel, Action.CANCEL, np.where(traded > 0, Action.AGGRESSIVE, Action.LIMIT)).astype(
             np.int64
         ),
         side=side,
         size_shares=size,
+        traded_shares=traded,
         from_opposite=np.where(up, price - bid[index], ask[index] - price),
         from_own=np.where(up, price - ask[index], bid[index] - price),
         quoted=quoted[index],
+        opposite_shares=done.snapshots.size_shares[index, 1 - side, 0].astype(np.int64),
         ioc=(sent["flags"][index] & Flag.IOC) != 0,
     )

@@ -7,7 +7,7 @@ same time, the agent acts first.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,10 @@ from marsbench.market.orders import FILL, MARKET, ORDER
 from marsbench.market.rules import MatchingRules, clock_text
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import NEVER, Agent, AgentFactory, Rows, SessionGenerator, Start
+from marsbench.simulation.runaway import Guard
 
 _NOBODY: tuple[AgentFactory, ...] = ()
+_UNWATCHED: Mapping[str, NDArray[np.int64]] = {}
 
 
 @dataclass
@@ -104,6 +106,7 @@ class _Rollout:
         key: int,
         agents: Sequence[AgentFactory],
         control: Any,
+        most_orders: Mapping[str, NDArray[np.int64]],
     ) -> None:
         self.rules = _check(starts, rollouts, horizon_ns)
         self.starts, self.rollouts = starts, rollouts
@@ -125,6 +128,7 @@ class _Rollout:
         self.due = np.full(self.total, NEVER, np.int64)
         self.wakes = np.full((len(self.agents), self.total), NEVER, np.int64)
         self.record = _Record()
+        self.guard = Guard(starts, rollouts, self.rules, horizon_ns, most_orders)
         self.propose(everybody)
         for a in range(len(self.agents)):
             self.ask_agent(a, everybody)
@@ -176,6 +180,7 @@ class _Rollout:
         self.now[rows] = self.due[rows]
         sent = self.session.decide(rows, self.house.view(rows, self.now[rows]))
         if len(sent.rows):
+            self.guard.count(sent.rows)
             withdrawn = self.send(sent.rows, sent.orders, MARKET)
             if len(withdrawn):
                 rows = np.union1d(rows, withdrawn)
@@ -190,7 +195,10 @@ class _Rollout:
             if not moved and not any(acted):
                 return
             steps += 1
-            if progress is not None and steps % 256 == 0:
+            if steps % 256:
+                continue
+            self.guard.check(self.now)
+            if progress is not None:
                 progress(float(np.mean(np.minimum(self.now, self.end) >= self.end)))
 
     def trajectories(self, labels: dict[str, Any]) -> list[list[Trajectory]]:
@@ -223,6 +231,7 @@ def simulate(
     key: int,
     agents: Sequence[AgentFactory] = _NOBODY,
     control: Any = None,
+    most_orders: Mapping[str, NDArray[np.int64]] = _UNWATCHED,
     progress: Callable[[float], None] | None = None,
 ) -> list[list[Trajectory]]:
     """Roll a generator forward from each start; returns trajectories ``[len(starts)][rollouts]``.
@@ -237,6 +246,8 @@ def simulate(
         Seed of all randomness; the same key gives the same trajectories, bit for bit.
     agents
         Who else trades, in the order in which they act at equal times.
+    most_orders
+        What is known of the busiest stretches of real trading (``runaway.busiest``), for those who watch over it.
     progress
         Called now and then with the finished share of the rows.
 
@@ -245,8 +256,10 @@ def simulate(
     ValueError
         If a start does not lie in continuous trading, the horizon ends after the close, or the
         generator proposes a time that is over.
+    Runaway
+        If a market sends far more orders than ``most_orders``.
     """
-    rollout = _Rollout(generator, starts, rollouts, horizon_ns, key, agents, control)
+    rollout = _Rollout(generator, starts, rollouts, horizon_ns, key, agents, control, most_orders)
     rollout.run(progress)
     rows = rollout.trajectories({"generator": generator.name, "key": key})
     if notes := rollout.session.notes():
