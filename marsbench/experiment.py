@@ -288,11 +288,11 @@ def _run(course: Course, made: _Made, seed: int, bench: Bench, *, label: str) ->
     }
 
 
-_BUSIEST: dict[str, dict[str, Any]] = {}
+_BUSIEST: dict[str, dict[str, int]] = {}
 
 
-def _busiest(dataset: Dataset) -> dict[str, Any]:
-    """The busiest stretches of each instrument's latest training days; read once in a process."""
+def _busiest(dataset: Dataset) -> dict[str, int]:
+    """The busiest stretch of each instrument's latest training days; read once in a process."""
     key = dataset.content_hash
     if key not in _BUSIEST:
         periods = latest_days(dataset.split("train"), WATCHED_DAYS)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 import marsbench
 from marsbench.files import digest, set_aside
@@ -68,8 +67,8 @@ class Rollouts:
     mode: Mode = "cached"
     say: Callable[[str], None] = print
     label: str = ""
-    busiest: Callable[[], Mapping[str, NDArray[np.int64]]] = dict
-    """Gives the most orders in any stretch of training (``runaway.busiest``); asked where something is simulated."""
+    busiest: Callable[[], Mapping[str, int]] = dict
+    """Gives the most orders in a stretch of training (``runaway.busiest``); asked where something is simulated."""
     rates: list[float] = field(default_factory=list)
     """Orders per second of each chunk. This and what is counted of orders, time and notes are of the unit's own
     generator, not of others that the task simulates beside it."""

@@ -322,7 +322,8 @@ def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Re
         return
     from joblib import Parallel, delayed
 
-    jobs = (delayed(_work)(i, unit, replace(bench, jobs=1)) for i, unit in enumerate(units))
+    long_first = sorted(range(len(units)), key=lambda i: not isinstance(make(units[i].entrant), Trained))
+    jobs = (delayed(_work)(i, units[i], replace(bench, jobs=1)) for i in long_first)
     for i, result, refreshed, simulated in Parallel(processes, backend="loky", return_as="generator_unordered")(jobs):
         bench.refreshed.update(refreshed)
         bench.simulated.update(simulated)

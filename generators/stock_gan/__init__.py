@@ -27,8 +27,8 @@ class StockGanOrders(OrderGan):
       the order and the whole state before it; the paper's gives best bid and ask. It trains for ``auction_steps``
       steps within the same run and stays fixed from then on.
     - Both players see ten levels and recent activity besides the quotes.
-    - The gradient penalty is two-sided with weight 10, five critic steps for one of the maker, Adam with averages 0
-      and 0.9 (Gulrajani et al. 2017); learning rate and widths are ours.
+    - The gradient penalty is two-sided and weighs 1 instead of 10, five critic steps for one of the maker, Adam with
+      averages 0 and 0.9 (Gulrajani et al. 2017); learning rate and widths are ours.
     - In simulation the real book takes the auction's place.
 
     Parameters

@@ -22,7 +22,7 @@ from marsbench.simulation.contracts import NEVER, Agent, AgentFactory, Rows, Ses
 from marsbench.simulation.runaway import Guard
 
 _NOBODY: tuple[AgentFactory, ...] = ()
-_UNWATCHED: Mapping[str, NDArray[np.int64]] = {}
+_UNWATCHED: Mapping[str, int] = {}
 
 
 @dataclass
@@ -106,7 +106,7 @@ class _Rollout:
         key: int,
         agents: Sequence[AgentFactory],
         control: Any,
-        most_orders: Mapping[str, NDArray[np.int64]],
+        most_orders: Mapping[str, int],
     ) -> None:
         self.rules = _check(starts, rollouts, horizon_ns)
         self.starts, self.rollouts = starts, rollouts
@@ -231,7 +231,7 @@ def simulate(
     key: int,
     agents: Sequence[AgentFactory] = _NOBODY,
     control: Any = None,
-    most_orders: Mapping[str, NDArray[np.int64]] = _UNWATCHED,
+    most_orders: Mapping[str, int] = _UNWATCHED,
     progress: Callable[[float], None] | None = None,
 ) -> list[list[Trajectory]]:
     """Roll a generator forward from each start; returns trajectories ``[len(starts)][rollouts]``.
@@ -247,7 +247,7 @@ def simulate(
     agents
         Who else trades, in the order in which they act at equal times.
     most_orders
-        What is known of the busiest stretches of real trading (``runaway.busiest``), for those who watch over it.
+        Most orders of each instrument in a stretch of real trading (``runaway.busiest``), for those who watch over it.
     progress
         Called now and then with the finished share of the rows.
 

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from marsbench.market.rules import MINUTE, MatchingRules, clock_text
 from marsbench.market.trajectory import Trajectory
-from marsbench.simulation.contracts import Start
+from marsbench.simulation.contracts import NEVER, Start
 
 Ints = NDArray[np.int64]
+STRETCH = 30
+"""Minutes that are counted together."""
 FACTOR = 3
-"""So many times the busiest stretch of training, of the same length, is too much."""
+"""So many times the busiest stretch of training is too much."""
 LEAST = 60
 """Orders a minute that are never too many."""
 
@@ -22,29 +24,22 @@ class Runaway(ValueError):
     """A simulation sends more orders than any market that its generator learned from."""
 
 
-def busiest(periods: Iterable[Trajectory]) -> dict[str, Ints]:
-    """Most messages of each instrument in any m + 1 minutes of continuous trading on end, ``[m]``.
+def busiest(periods: Iterable[Trajectory]) -> dict[str, int]:
+    """Most messages of each instrument in any ``STRETCH`` whole minutes of continuous trading on end.
 
-    Longer stretches than there are in the data count at the pace of the longest.
+    A period that is shorter counts at its pace.
     """
-    found: dict[str, Ints] = {}
+    found: dict[str, int] = {}
     for period in periods:
         rules = period.rules
         first, end = (int(rules.trading_ns(t)) // MINUTE for t in (period.start_ns, period.end_ns - 1))
         minute = rules.trading_ns(period.orders["time_ns"]) // MINUTE - first
         count = np.bincount(minute[(minute >= 0) & (minute <= end - first)], minlength=end - first + 1)
         until = np.concatenate([[0], np.cumsum(count)])
-        most = np.array([(until[m:] - until[:-m]).max() for m in range(1, len(until))], np.int64)
-        before = found.get(period.instrument, np.zeros(0, np.int64))
-        length = max(len(most), len(before))
-        found[period.instrument] = np.maximum(_until(most, length), _until(before, length))
+        width = min(STRETCH, len(count))
+        most = int((until[width:] - until[:-width]).max()) * STRETCH // width
+        found[period.instrument] = max(most, found.get(period.instrument, 0))
     return found
-
-
-def _until(most: Ints, length: int) -> Ints:
-    """``most`` for stretches of up to so many minutes at least."""
-    further = np.arange(len(most) + 1, length + 1)
-    return np.concatenate([most, most[-1:].sum() * further // max(len(most), 1)])
 
 
 class Guard:
@@ -57,25 +52,22 @@ class Guard:
     """
 
     def __init__(
-        self, starts: Sequence[Start], rollouts: int, rules: MatchingRules, horizon_ns: int, most: Mapping[str, Ints]
+        self, starts: Sequence[Start], rollouts: int, rules: MatchingRules, horizon_ns: int, most: Mapping[str, int]
     ) -> None:
         self.starts, self.rollouts, self.rules = starts, rollouts, rules
         self.begin = np.repeat([int(rules.trading_ns(s.clock_ns)) for s in starts], rollouts)
-        self.sent = np.zeros(len(starts) * rollouts, np.int64)
-        minutes = -(-horizon_ns // MINUTE) + 1
-        limit = np.full((len(starts), minutes), np.iinfo(np.int64).max)
-        for s, start in enumerate(starts):
-            if start.instrument in most:
-                own = _until(most[start.instrument], minutes)[:minutes]
-                limit[s] = FACTOR * np.maximum(own, LEAST * np.arange(1, minutes + 1))
-        self.limit = np.repeat(limit, rollouts, axis=0)
+        limit = [FACTOR * max(most[s.instrument], LEAST * STRETCH) if s.instrument in most else NEVER for s in starts]
+        self.limit = np.repeat(np.array(limit, np.int64), rollouts)
+        self.sent = np.zeros(len(self.limit), np.int64)
+        self.by_then = np.zeros((len(self.limit), STRETCH + horizon_ns // MINUTE + 2), np.int64)
+        """Orders by the end of each minute, the first ``STRETCH`` of them before the start."""
 
     def count(self, rows: Ints) -> None:
         """Orders of the market in these rows, one each; a row can come more than once."""
         np.add.at(self.sent, rows, 1)
 
     def check(self, now_ns: Ints) -> None:
-        """Compare the rows with their limits at their clocks ``[R]``.
+        """Hold the last ``STRETCH`` minutes of each row, at their clocks ``[R]``, against the limit.
 
         Raises
         ------
@@ -83,12 +75,14 @@ class Guard:
             If one is beyond it.
         """
         minute = np.maximum(self.rules.trading_ns(now_ns) - self.begin, 0) // MINUTE
-        limit = self.limit[np.arange(len(self.sent)), np.minimum(minute, self.limit.shape[1] - 1)]
-        over = np.flatnonzero(self.sent > limit)
+        later = self.by_then[:, STRETCH:]
+        np.copyto(later, self.sent[:, None], where=np.arange(later.shape[1]) >= minute[:, None])
+        lately = self.sent - self.by_then[np.arange(len(self.sent)), minute]
+        over = np.flatnonzero(lately > self.limit)
         if len(over):
-            row = int(over[np.argmax(self.sent[over] / limit[over])])
+            row = int(over[np.argmax(lately[over] / self.limit[over])])
             raise Runaway(
-                f"the simulation from {self.starts[row // self.rollouts].name}, rollout {row % self.rollouts}, "
-                f"runs away: {self.sent[row]:,} orders by {clock_text(int(now_ns[row]))}, where {FACTOR} times the "
-                f"busiest {minute[row] + 1} minutes of training are {limit[row]:,}"
+                f"the simulation from {self.starts[row // self.rollouts].name}, rollout {row % self.rollouts}, runs "
+                f"away: {lately[row]:,} orders in the {STRETCH} minutes up to {clock_text(int(now_ns[row]))}, where "
+                f"{FACTOR} times the busiest {STRETCH} minutes of training are {self.limit[row]:,}"
             )

@@ -13,10 +13,11 @@ from markets import start_at, two_days
 from marsbench import results, runner
 from marsbench.data.catalogue import Period, write_dataset
 from marsbench.market.orders import orders
+from marsbench.market.replay import cut
 from marsbench.market.rules import MINUTE, MatchingRules
 from marsbench.simulation.contracts import Artifact, Budget, RowOrders, Session, SessionGenerator, Start
 from marsbench.simulation.rollout import simulate
-from marsbench.simulation.runaway import FACTOR, LEAST, Guard, Runaway, busiest
+from marsbench.simulation.runaway import FACTOR, LEAST, STRETCH, Guard, Runaway, busiest
 
 
 class Ticking(Session):
@@ -62,47 +63,53 @@ def starts() -> list[Start]:
     return [start_at(two_days(profile)[1], "10:00") for profile in (0, 1)]
 
 
-def test_the_busiest_stretches_are_those_of_a_count_by_hand() -> None:
+def test_the_busiest_stretch_is_that_of_a_count_by_hand() -> None:
     day = two_days()[0]
     (most,) = busiest([day]).values()
     minute = (day.rules.trading_ns(day.orders["time_ns"]) - day.rules.trading_ns(day.start_ns)) // MINUTE
     count = [int((minute == m).sum()) for m in range(90)]
-    assert len(most) == 90
-    for length in (1, 7, 90):
-        assert most[length - 1] == max(sum(count[i : i + length]) for i in range(90 - length + 1))
-    assert (busiest([day, day])[day.instrument] == most).all()
+    assert most == max(sum(count[i : i + STRETCH]) for i in range(90 - STRETCH + 1))
+    short = cut(day, day.start_ns, day.start_ns + 10 * MINUTE)
+    assert busiest([short])[day.instrument] == pytest.approx(3 * sum(count[:10]), rel=0.02)
+    assert busiest([short, day]) == {day.instrument: most}
 
 
-def guard(most: list[int], horizon: int = 30) -> tuple[Guard, Start, MatchingRules]:
+def watched(most: int) -> tuple[Guard, Start, MatchingRules]:
     start = starts()[0]
-    return Guard([start], 2, start.rules, horizon * MINUTE, {start.instrument: np.array(most)}), start, start.rules
+    return Guard([start], 2, start.rules, 60 * MINUTE, {start.instrument: most}), start, start.rules
 
 
-@pytest.mark.parametrize(("minute", "limit"), [(0, 3000), (1, 4500), (3, 9000)])
-def test_the_limit_is_a_multiple_of_the_busiest_stretch_of_that_length(minute: int, limit: int) -> None:
-    """Beyond what training has, its pace goes on."""
-    watched, start, rules = guard([1000, 1500])
-    now = rules.clock_ns(np.full(2, rules.trading_ns(start.clock_ns) + minute * MINUTE + 1))
-    watched.sent[:] = [limit, 0]
-    watched.check(now)
-    watched.sent[0] += 1
-    with pytest.raises(Runaway, match=rf"rollout 0, runs away: {limit + 1:,} orders by .*busiest {minute + 1} minutes"):
-        watched.check(now)
+def test_what_counts_are_the_last_minutes_of_each_row() -> None:
+    guard, start, rules = watched(2000)
+
+    def at(minute: int, *sent: int) -> None:
+        guard.sent[:] = sent
+        guard.check(rules.clock_ns(np.full(2, rules.trading_ns(start.clock_ns) + minute * MINUTE + 1)))
+
+    at(0, 6000, 0)
+    at(20, 6000, 5000)
+    at(35, 12_000, 6000)  # the first 6,000 are longer ago
+    at(55, 12_000, 11_000)
+    with pytest.raises(Runaway, match=r"rollout 1, runs away: 6,001 orders in the 30 minutes up to 10:56:00, .*6,000"):
+        at(56, 12_000, 11_001)
 
 
 def test_a_quiet_market_may_have_an_order_a_second_and_more() -> None:
-    watched, start, _ = guard([1])
-    watched.sent[:] = FACTOR * LEAST
-    watched.check(np.full(2, start.clock_ns))
+    guard, start, _ = watched(1)
+    guard.sent[:] = FACTOR * LEAST * STRETCH
+    guard.check(np.full(2, start.clock_ns))
+    guard.sent[1] += 1
+    with pytest.raises(Runaway, match="rollout 1"):
+        guard.check(np.full(2, start.clock_ns))
 
 
 def test_a_market_that_runs_away_is_stopped_when_it_does() -> None:
     most = busiest([two_days(profile)[0] for profile in (0, 1)])
-    pace = int(FACTOR * max(own[0] for own in most.values()))
+    pace = FACTOR * max(most.values()) // STRETCH
     calm = simulate(Ticker(60, 60), starts(), 2, 10 * MINUTE, key=0, most_orders=most)
     assert len(calm[0][0].orders) == pytest.approx(600, abs=2)
     fast = Ticker(60, 10 * pace)
-    with pytest.raises(Runaway, match=r"runs away: .* orders by 10:0[3-6]"):
+    with pytest.raises(Runaway, match=r"runs away: .* orders in the 30 minutes up to 10:0[3-9]"):
         simulate(fast, starts(), 2, 10 * MINUTE, key=0, most_orders=most)
     assert len(simulate(fast, starts(), 2, 4 * MINUTE, key=0)[0][0].orders) > 10 * pace - 2  # nobody watches
 
