@@ -314,9 +314,10 @@ def _path(course: Course, entrant: Entrant, seed: int, folder: Path) -> Path:
 
 
 def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Result]]:
-    """Units with their results, as they come: side by side where none has chunks to share out, else in order."""
+    """Units with their results: side by side where none has more work chunks than processes, else in order."""
     processes = min(bench.jobs, len(units), _room())
-    if processes < 2 or any(_chunks(unit.course) != 1 for unit in units):
+    chunks = [_chunks(unit.course) for unit in units]
+    if processes < 2 or not all(n is not None and n <= bench.jobs for n in chunks):
         for unit in units:
             yield unit, evaluate(unit.course, unit.entrant, unit.seed, bench)
         return

@@ -371,7 +371,7 @@ def test_the_paper_suite_is_every_task_with_three_seeds_and_takes_in_the_default
     assert paper.generators == whole.generators == ()
 
 
-def test_units_of_one_chunk_run_side_by_side_and_come_to_the_same(
+def test_units_of_few_chunks_run_side_by_side_and_come_to_the_same(
     market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["zero-intelligence", "bootstrap", "other-day"]
