@@ -158,7 +158,9 @@ def _lines(ax: Any, table: Table, labels: list[str]) -> None:
         at = np.array([row[1] for row in rows]) + (i - len(labels) / 2) * 0.05
         value = np.array([row[2] for row in rows])
         ends = np.array([[row[2] - (row[3] or row[2]), (row[4] or row[2]) - row[2]] for row in rows]).T
-        ax.errorbar(at, value, ends, marker="o", lw=1.2, ms=4, capsize=2, color=PALETTE[i % len(PALETTE)], label=label)
+        again, colour = divmod(i, len(PALETTE))
+        ax.errorbar(at, value, ends, marker="os^"[again % 3], ls=("-", "--", "-.")[again % 3], lw=1.2, ms=4, capsize=2,
+                    color=PALETTE[colour], label=label)  # fmt: skip
     floors = {row[1]: row[5] for row in table.rows if row[5] is not None}
     ax.plot(list(floors), list(floors.values()), color="0.5", ls=":", label="commonest class or persistence")
     ax.set(xlabel="horizon, minutes", ylabel="accuracy, three classes", xticks=sorted(floors))

@@ -41,7 +41,8 @@ from marsbench.train import train
 
 pytestmark = pytest.mark.xdist_group("documentation")
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md")
+RESULTS = "results/README.md"
+PAGES = ("README.md", "CONTRIBUTING.md", RESULTS)
 MOST_LINES = 40
 """An example is shorter than this, blank lines included."""
 FOLDERS = {"generators": "marsbench.generators", "metrics": "marsbench.metrics", "tasks": "marsbench.tasks",
@@ -91,10 +92,11 @@ def inline(page: str) -> list[str]:
     return [re.sub(r"\s+", " ", code) for code in re.findall(r"`([^`]+)`", prose)]
 
 
-def commands(program: str) -> list[str]:
+def commands(program: str, *pages: str) -> list[str]:
     """Every shown command line of a program, in prose and in shell blocks."""
-    lines = [line.split("#")[0].strip() for b in blocks("sh") for line in b.code.splitlines()]
-    shown = lines + [code for page in PAGES for code in inline(page)]
+    taken = pages or PAGES
+    lines = [line.split("#")[0].strip() for b in blocks("sh") if b.page in taken for line in b.code.splitlines()]
+    shown = lines + [code for page in taken for code in inline(page)]
     return sorted({line for line in shown if line.split(" ")[0] == program and " " in line})
 
 
@@ -133,20 +135,15 @@ def test_the_other_blocks_are_of_a_kind_that_is_checked() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    empty = re.search(r"<!-- results -->\s*<!-- /results -->", text)
-    for picture, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text):
-        if picture and empty:
-            continue  # the picture is pasted together with the results
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", (ROOT / page).read_text()):
+        assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_exists(page: str) -> None:
     new = {b.file for b in EXAMPLES} | set((ROOT / ".gitignore").read_text().split())  # what running makes
-    empty = "<!-- results -->\n<!-- /results -->" in (ROOT / page).read_text()
     for code in inline(page):
-        if not re.fullmatch(r"[\w./-]+(/|\.(py|md|txt|toml))", code) or (code.startswith("results/") and empty):
+        if not re.fullmatch(r"[\w./-]+(/|\.(py|md|txt|toml))", code):
             continue
         assert code in new or (ROOT / code).exists() or code.startswith(".venv"), code
 
@@ -166,14 +163,11 @@ def test_a_shown_plug_in_exists_or_is_an_example() -> None:
 
 
 def of_results(*verbs: str) -> list[str]:
-    """Command lines of the section on the committed results, by verb."""
-    section = (ROOT / "README.md").read_text().split("<!-- results -->")[1].split("<!-- /results -->")[0]
-    lines = "".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)).splitlines()
-    shown = [*lines, *(re.sub(r"\s+", " ", code) for code in re.findall(r"`(marsbench [^`]+)`", section))]
-    return sorted({line for line in shown if line.split(" ")[1] in verbs})
+    """Command lines of the page on the committed results, by verb."""
+    return [line for line in commands("marsbench", RESULTS) if line.split(" ")[1] in verbs]
 
 
-def test_the_section_on_results_shows_how_they_are_ranked() -> None:
+def test_the_page_on_results_shows_how_they_are_ranked() -> None:
     assert any("--controls" in command for command in of_results("leaderboard"))
     assert of_results("compare")
 
@@ -188,13 +182,19 @@ def test_a_shown_ranking_runs_on_the_committed_results(
     assert main(arguments) == 0, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("folder", ["results", "results/lob-bench"])
-def test_the_committed_rankings_are_those_of_the_committed_results(folder: str) -> None:
-    made = leaderboards(ROOT / folder, controls=folder != "results", missing="drop")
+def test_the_committed_rankings_are_those_of_the_committed_results() -> None:
+    made = leaderboards(ROOT / "results", missing="drop")
     assert made
     for board in made:
-        page = ROOT / folder / f"leaderboard-{board.dataset['name']}.md"
-        assert page.read_text() == to_markdown(board), f"make {page.name} again with marsbench leaderboard --format md"
+        name = board.dataset["name"]
+        pages = {"": board}
+        for task in board.tasks:
+            (pages[f"-{task}"],) = leaderboards(
+                ROOT / "results", dataset=name, tasks=[task], controls=True, missing="drop"
+            )
+        for task, one in pages.items():
+            page = ROOT / "results" / f"leaderboard-{name}{task}.md"
+            assert page.read_text() == to_markdown(one), f"{page.name}: marsbench leaderboard --format pages"
 
 
 @pytest.mark.parametrize("command", commands("make"))
