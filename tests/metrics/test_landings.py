@@ -68,10 +68,7 @@ def test_they_land_there_in_the_committed_results_too(generator: str, name: str)
     landings = [a for a in registry.lookup("metrics", name).landings if a.generator == generator]
     assert landings
     for landing in landings:
-        folder = (
-            COMMITTED / landing.task if landing.task in ("lob-bench", "forecasting", "market-impact") else COMMITTED
-        )
-        path = results.result_path(folder, dataset="reference", task=landing.task, generator=generator, seed=0)
+        path = results.result_path(COMMITTED, dataset="reference", task=landing.task, generator=generator, seed=0)
         assert landing.problem(results.read(path).scores[landing.score]) is None
 
 

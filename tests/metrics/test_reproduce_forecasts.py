@@ -13,7 +13,7 @@ from marsbench.reproduce import Made, Reproduction, to_markdown, to_text
 from marsbench.reproduce_forecasts import FIG7A, TAB8, mcnemar, paired
 from marsbench.results import read
 
-FOLDER = Path(__file__).parents[2] / "results" / "forecasting" / "runs" / "reference" / "forecasting"
+FOLDER = Path(__file__).parents[2] / "results" / "runs" / "reference" / "forecasting"
 
 
 def test_mcnemar_is_the_librarys_exact_test() -> None:

@@ -159,5 +159,6 @@ def test_an_informative_fact_of_the_mid_never_ranks() -> None:
     assert rows["one"].word("mid_facts.06") == NOT_APPLICABLE
 
 
-def test_a_run_that_names_no_generators_takes_no_fin_gan() -> None:
-    assert "fin-gan" not in {entrant.label for entrant in visible(registry.task("realism").kinds)}
+@pytest.mark.parametrize(("task", "taken"), [("realism", True), ("sessions", True), ("market-impact", False)])
+def test_a_run_that_names_no_generators_takes_those_of_paths_where_the_task_does(task: str, taken: bool) -> None:
+    assert ("fin-gan" in {entrant.label for entrant in visible(registry.task(task).kinds)}) is taken
