@@ -191,7 +191,7 @@ class Rollouts:
         if not todo:
             return
         settings = {"rollouts": rollouts, "horizon_ns": horizon_ns, "key": self.seed, "agents": tuple(agents)}
-        settings["most_orders"] = self.busiest()
+        settings["most_orders"] = self.busiest() if isinstance(generator, SessionGenerator) else {}
         with bar(total=total, initial=total - len(todo), desc=f"  {self.label}", unit="chunk") as progress:
             if self.jobs == 1 or len(todo) == 1:
                 for starts, path in todo:

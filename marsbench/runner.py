@@ -7,6 +7,7 @@ is simulated: whatever interrupts a run, the same command goes on from there.
 from __future__ import annotations
 
 import errno
+import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -314,10 +315,9 @@ def _path(course: Course, entrant: Entrant, seed: int, folder: Path) -> Path:
 
 
 def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Result]]:
-    """Units with their results: side by side where none has more work chunks than processes, else in order."""
+    """Units of one course with their results: side by side where that keeps as many processes busy as chunks would."""
     processes = min(bench.jobs, len(units), _room())
-    chunks = [_chunks(unit.course) for unit in units]
-    if processes < 2 or not all(n is not None and n <= bench.jobs for n in chunks):
+    if processes < 2 or _chunks(units[0].course) > processes:
         for unit in units:
             yield unit, evaluate(unit.course, unit.entrant, unit.seed, bench)
         return
@@ -331,10 +331,10 @@ def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Re
         yield units[i], result
 
 
-def _chunks(course: Course) -> int | None:
-    """Into how many work chunks the simulations of a unit fall; None where the task does not say."""
-    rollouts = getattr(course.task, "rollouts", None)
-    return None if rollouts is None else -(-len(course.starts) * rollouts // ROWS_TOGETHER)
+def _chunks(course: Course) -> float:
+    """Into how many work chunks the simulations of a unit fall; endless where the task does not say."""
+    rollouts = getattr(course.task, "rollouts", math.inf)
+    return math.ceil(len(course.starts) * rollouts / ROWS_TOGETHER) if rollouts < math.inf else math.inf
 
 
 def _room() -> int:

@@ -87,11 +87,11 @@ def _rank(report: Any, dataset: str) -> list[Path]:
     asked = [e for e in report.suite.generators if e.instance is not None or _hidden(e)]
     try:
         board = build(load(folder, dataset=name, limit=limit)[name], controls=bool(asked), missing="drop")
+        print(text.to_table(board), end="\n\n")
+        return write_pages(board, folder)
     except (ValueError, FileNotFoundError) as error:
         print(f"leaderboard of {name}: {error}", file=sys.stderr)
         return []
-    print(text.to_table(board), end="\n\n")
-    return write_pages(board, folder)
 
 
 def _hidden(entrant: Any) -> bool:
@@ -105,10 +105,13 @@ def write_pages(board: Leaderboard, folder: str | Path, *, figures: bool = True)
     progress.say("drawing the leaderboard page")
     html = to_html(board, cache=Path(folder) / "cache" / "figures", draw=figures)
     written = [write_atomic(_page(folder, board, ".html"), html), _write_markdown(board, folder)]
-    for task in board.tasks if len(board.tasks) > 1 else ():
-        name, limit = board.dataset["name"], board.limit
-        found = load(folder, dataset=name, tasks=[task], limit=limit)[name]
-        written.append(_write_markdown(build(found, controls=True, missing="drop"), folder, task))
+    if len(board.tasks) == 1:
+        return written
+    name = board.dataset["name"]
+    found = load(folder, dataset=name, limit=board.limit)[name]
+    for task in board.tasks:
+        own = [result for result in found if result.task["label"] == task]
+        written.append(_write_markdown(build(own, controls=True, missing="drop"), folder, task))
     return written
 
 

@@ -385,6 +385,22 @@ def test_units_of_few_chunks_run_side_by_side_and_come_to_the_same(
     assert {p.parent.name: scores_of(p) for p in together.done} == {p.parent.name: scores_of(p) for p in alone.done}
 
 
+def test_units_run_in_order_where_their_chunks_keep_more_processes_busy(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three chunks of each of two units, on three processes."""
+    here: list[str] = []
+
+    def counted(course: Any, entrant: Any, *others: Any) -> results.Result:
+        here.append(entrant.label)
+        return real(course, entrant, *others)
+
+    real = runner.evaluate
+    monkeypatch.setattr(runner, "evaluate", counted)
+    run(market, tmp_path, "zero-intelligence", "bootstrap", jobs=3)
+    assert here == ["zero-intelligence", "bootstrap"]
+
+
 def test_of_several_tasks_one_without_starts_is_left_out(
     market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
