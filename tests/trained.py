@@ -19,10 +19,12 @@ from public_checkpoint import random_checkpoint
 SMALL: dict[str, dict[str, Any]] = {
     "lmm-order-1m": {"tokens": 8_192, "context": 64, "batch": 8},
     "lob-rnn": {"tokens": 8_192, "context": 64, "batch": 8, "width": 32},
-    "cgan": {"tokens": 120_000, "context": 32, "batch": 16, "width": 32, "learning_rate": 3e-3, "critic_steps": 2},
+    "cgan": {"tokens": 120_000, "context": 32, "batch": 16, "width": 32, "learning_rate": 3e-3, "critic_steps": 2,
+        "rounds": 1,
+    },
     "stock-gan": {
         "tokens": 120_000, "context": 32, "batch": 16, "width": 32, "learning_rate": 3e-3, "critic_steps": 2,
-        "auction_steps": 20,
+        "auction_steps": 20, "rounds": 1,
     },
 }  # fmt: skip
 """Parameters with which training takes a few seconds; other sizes are the same class."""

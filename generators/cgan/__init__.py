@@ -34,6 +34,9 @@ class CGan(OrderGan):
     - The critic is Wasserstein's with a gradient penalty, as in Gulrajani et al. (2017): five of its steps for one of
       the maker's, Adam with averages 0 and 0.9; the penalty weighs 1 instead of 10. The papers' learning rates and
       widths are not published in full; these are ours, chosen on validation days.
+    - Nobody but single orders is judged in training, and errors of a few percent in how often what comes add up over
+      a session. So the trained maker gets biases, fitted in ``rounds`` of its own simulations from training starts
+      (see ``marsbench.learning.balance``).
     - ``unrolled`` orders in a row are made in training as in the paper of 2022, each read before the next; but the
       book stays as it was before the first of them, for the critic too, since matching is no part of the network.
 
@@ -54,12 +57,15 @@ class CGan(OrderGan):
         Orders in a row that are made, and judged together, in training.
     tokens, context, batch
         Orders seen by the critic, repetitions counted; in a sequence; sequences in a step.
+    rounds
+        Of simulations in which biases are fitted; 0: none.
     init, device
         As of ``lob-rnn``.
     """
 
     name = "cgan"
-    version = 1
+    version = 2
+    training_version = 2
     summary = "conditional GAN world agent: next order from market state and noise, Wasserstein critic"
     source = "Coletta et al. (2021), Towards realistic market simulations; Coletta et al. (2022), World agent"
     checkpoints = Path(__file__).parent / "checkpoints"
@@ -77,18 +83,20 @@ class CGan(OrderGan):
         context: int = 128,
         batch: int = 64,
         learning_rate: float = 1e-3,
+        rounds: int = 9,
         init: str = FRESH,
         device: str = "auto",
     ) -> None:
-        if width < 1 or noise < 1 or temperature <= 0 or not 1 <= unrolled < context:
+        if width < 1 or noise < 1 or temperature <= 0 or rounds < 0 or not 1 <= unrolled < context:
             raise ValueError(
-                f"{self.name}: width and noise from 1, temperature above 0, unrolled from 1 and below context; got "
-                f"width={width}, noise={noise}, temperature={temperature}, unrolled={unrolled}, context={context}"
+                f"{self.name}: width and noise from 1, temperature above 0, rounds from 0, unrolled from 1 and below "
+                f"context; got width={width}, noise={noise}, temperature={temperature}, rounds={rounds}, "
+                f"unrolled={unrolled}, context={context}"
             )
         super().__init__(
             width=width, noise=noise, temperature=temperature, critic_steps=critic_steps, penalty=penalty,
-            unrolled=unrolled, tokens=tokens, context=context, batch=batch, learning_rate=learning_rate, init=init,
-            device=device,
+            unrolled=unrolled, tokens=tokens, context=context, batch=batch, learning_rate=learning_rate, rounds=rounds,
+            init=init, device=device,
         )  # fmt: skip
         self.rivalry()
 
@@ -103,7 +111,7 @@ class CGan(OrderGan):
         return (
             f"Conditional GAN of single orders after Coletta et al. (2021, 2022): {weights:,} weights of both players, "
             f"{self.options['critic_steps']} steps of the critic for one of the maker, sequences of "
-            f"{self.options['context']} orders."
+            f"{self.options['context']} orders; {self.balanced}."
         )
 
 

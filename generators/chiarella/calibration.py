@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marsbench.market.replay import cut
 from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import Artifact, Budget, Session, SessionGenerator, Start
 from marsbench.simulation.rollout import simulate
+from marsbench.simulation.training_starts import clocks_within, start_within
 
 from .model import NAMES, Behaviour, Model, estimate, published
 from .moments import BACK, MOMENTS, SUMS, by_day, moments, standard_errors, window_sums
@@ -180,20 +180,10 @@ def volatilities(sums: Mapping[str, float]) -> dict[str, float]:
 
 def _starts(periods: Sequence[Trajectory], settings: Settings) -> tuple[Start, ...]:
     """Windows spread evenly over training, as starts with some of the past."""
-    length = settings.minutes * MINUTE
-    places = []
-    for period in periods:
-        rules = period.rules
-        begin, end = int(rules.trading_ns(period.start_ns)), int(rules.trading_ns(period.end_ns))
-        clocks = rules.clock_ns(np.arange(begin, end - length + 1, length) + 1) - 1
-        places += [(period, int(c)) for c in clocks if any(p.start_ns <= c < p.end_ns for p in rules.continuous)]
+    length = settings.minutes
+    places = [(p, clock) for p in periods for clock in clocks_within(p, minutes=length, every=length)]
     chosen = np.unique(np.linspace(0, len(places) - 1, min(settings.starts, len(places))).round().astype(int))
-    out = []
-    for period, clock in (places[i] for i in chosen):
-        history = cut(period, max(period.start_ns, clock - HISTORY_MINUTES * MINUTE), clock)
-        book = cut(period, clock, clock).book
-        out.append(Start(period.instrument, period.date, period.rules, clock, book, history))
-    return tuple(out)
+    return tuple(start_within(period, clock, HISTORY_MINUTES) for period, clock in (places[i] for i in chosen))
 
 
 def _points(simulations: int, seed: int) -> Floats:

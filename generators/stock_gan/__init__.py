@@ -29,18 +29,20 @@ class StockGanOrders(OrderGan):
     - Both players see ten levels and recent activity besides the quotes.
     - The gradient penalty is two-sided and weighs 1 instead of 10, five critic steps for one of the maker, Adam with
       averages 0 and 0.9 (Gulrajani et al. 2017); learning rate and widths are ours.
+    - The trained maker gets biases, fitted in ``rounds`` of its own simulations, as ``cgan`` does.
     - In simulation the real book takes the auction's place.
 
     Parameters
     ----------
     auction_steps
         Steps in which the auction network alone learns.
-    width, noise, temperature, critic_steps, penalty, tokens, context, batch, init, device
+    width, noise, temperature, critic_steps, penalty, tokens, context, batch, rounds, init, device
         As of ``cgan``.
     """
 
     name = "stock-gan"
-    version = 1
+    version = 2
+    training_version = 2
     summary = "conditional Wasserstein GAN of orders with a pre-trained network for the double auction"
     source = "Li, Wang, Lin, Sinha, Wellman (2020), Generating realistic stock market order streams"
     checkpoints = Path(__file__).parent / "checkpoints"
@@ -58,19 +60,20 @@ class StockGanOrders(OrderGan):
         context: int = 128,
         batch: int = 64,
         learning_rate: float = 1e-3,
+        rounds: int = 9,
         init: str = FRESH,
         device: str = "auto",
     ) -> None:
-        if width < 1 or noise < 1 or temperature <= 0 or auction_steps < 0 or context < 2:
+        if width < 1 or noise < 1 or temperature <= 0 or min(auction_steps, rounds) < 0 or context < 2:
             raise ValueError(
-                f"{self.name}: width and noise from 1, temperature above 0, auction_steps from 0, context from 2; got "
-                f"width={width}, noise={noise}, temperature={temperature}, auction_steps={auction_steps}, "
-                f"context={context}"
+                f"{self.name}: width and noise from 1, temperature above 0, auction_steps and rounds from 0, context "
+                f"from 2; got width={width}, noise={noise}, temperature={temperature}, "
+                f"auction_steps={auction_steps}, rounds={rounds}, context={context}"
             )
         super().__init__(
             width=width, noise=noise, temperature=temperature, critic_steps=critic_steps, penalty=penalty,
             auction_steps=auction_steps, tokens=tokens, context=context, batch=batch, learning_rate=learning_rate,
-            init=init, device=device,
+            rounds=rounds, init=init, device=device,
         )  # fmt: skip
         self.rivalry()
 
@@ -85,7 +88,7 @@ class StockGanOrders(OrderGan):
         return (
             f"Stock-GAN after Li et al. (2020): {weights:,} weights of maker, critic and auction network, "
             f"{self.options['auction_steps']} steps for the auction, then {self.options['critic_steps']} steps of the "
-            f"critic for one of the maker, sequences of {self.options['context']} orders."
+            f"critic for one of the maker, sequences of {self.options['context']} orders; {self.balanced}."
         )
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from marsbench.learning.order_generator import OrderByOrder
-from marsbench.simulation.contracts import Session, Start
+from marsbench.simulation.contracts import Session, Start, Work
 from marsbench.simulation.randomness import Streams
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from marsbench.data.catalogue import Dataset, Period
     from marsbench.learning.plan import Rivalry, TrainingPlan
+    from marsbench.learning.token_data import Prepared
     from marsbench.learning.training import TrainingResult
 
 LARGEST_RISE = 1e4
@@ -22,6 +25,7 @@ LARGEST_RISE = 1e4
 class OrderGan(OrderByOrder):
     """Subclasses say what the network is; it has a ``maker``, ``sample`` and ``coverage``."""
 
+    of_the_data = ("maker.balance.",)
     limits = (
         *OrderByOrder.limits,
         "It was not trained for likelihood: rare orders may be missing altogether (see mode_coverage in config.json).",
@@ -32,6 +36,11 @@ class OrderGan(OrderByOrder):
         from marsbench.learning.plan import Rivalry
 
         return Rivalry(critic_steps=self.options["critic_steps"], penalty=self.options["penalty"])
+
+    @property
+    def balanced(self) -> str:
+        """What a card says about the biases."""
+        return f"biases fitted in {self.options['rounds']} rounds of its own simulations"
 
     def plan(self) -> TrainingPlan:
         from marsbench.learning.plan import TrainingPlan
@@ -55,6 +64,22 @@ class OrderGan(OrderByOrder):
         from marsbench.learning.adversarial import check_learned
 
         check_learned(result)
+
+    def finish(
+        self, model: nn.Module, dataset: Dataset, periods: Sequence[Period], prepared: Prepared, seed: int, work: Work
+    ) -> Mapping[str, Any]:
+        """Biases of the maker, and how far frequencies in simulations were off before each round."""
+        from marsbench.learning.balancing import balance, round_starts
+
+        network: Any = model
+        rounds = self.options["rounds"]
+        if rounds == 0:
+            return {}
+        found = balance(
+            network.maker, prepared.tokeniser, prepared.train, partial(round_starts, dataset, periods, rounds=rounds),
+            rounds=rounds, context=self.options["context"], seed=seed, say=work.say,
+        )  # fmt: skip
+        return {"balance": found}
 
     def facts(self, model: nn.Module, held: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Mode coverage: share of held-out orders whose type and price are made at least a quarter as often."""

@@ -13,8 +13,9 @@ from marsbench.simulation.randomness import Streams
 if TYPE_CHECKING:
     from torch import nn
 
-    from marsbench.data.catalogue import Dataset
+    from marsbench.data.catalogue import Dataset, Period
     from marsbench.learning.plan import TrainingPlan
+    from marsbench.learning.token_data import Prepared
     from marsbench.learning.training import TrainingResult
 
 FRESH = "none"
@@ -82,17 +83,22 @@ def beginning_of(generator: Trained, untouched: Trained, init: str, dataset: Dat
     return found
 
 
-def adopt(model: nn.Module, other: nn.Module, theirs: Sequence[str], ours: Sequence[str]) -> None:
+def adopt(
+    model: nn.Module, other: nn.Module, theirs: Sequence[str], ours: Sequence[str], *, keep: tuple[str, ...] = ()
+) -> None:
     """Give a model the weights of another one; groups that it did not know begin with the mean of its own.
+
 
     Parameters
     ----------
     theirs, ours
         Names of the groups of the other model and of this one.
+    keep
+        First letters of the names of weights that stay this model's own.
     """
     import torch
 
-    weights = other.state_dict()
+    weights = {**other.state_dict(), **{n: w for n, w in model.state_dict().items() if n.startswith(keep)}}
     for name, known in weights.items():
         if name.endswith("order.group.weight"):
             rows = [known[list(theirs).index(own)] if own in theirs else known.mean(0) for own in ours]
@@ -108,6 +114,8 @@ class OrderByOrder(Trained, SessionGenerator):
     validation_windows = 128
     architecture: tuple[str, ...] = ()
     """Options that the shape of the network depends on: what starts from another model has them in common with it."""
+    of_the_data: tuple[str, ...] = ()
+    """First letters of the names of weights that every data set has of its own."""
     limits: tuple[str, ...] = (
         "It knows the instruments of its training data only, and their bins.",
         "It knows continuous trading only: no auctions, no halts.",
@@ -150,6 +158,13 @@ class OrderByOrder(Trained, SessionGenerator):
         """Make sure that training came to something."""
         del result
 
+    def finish(
+        self, model: nn.Module, dataset: Dataset, periods: Sequence[Period], prepared: Prepared, seed: int, work: Work
+    ) -> Mapping[str, Any]:
+        """What follows when the weights are learned; returns facts for the artifact."""
+        del model, dataset, periods, prepared, seed, work
+        return {}
+
     def facts(self, model: nn.Module, held: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """What else is measured on held-out windows, for the artifact."""
         del model, held
@@ -181,7 +196,7 @@ class OrderByOrder(Trained, SessionGenerator):
             theirs = Tokeniser.load(start_from.folder).vocabulary.names
             other = self.network(int(load_config(start_from.folder)["groups"]))
             load_model(start_from.folder, other)
-            adopt(model, other, theirs, names)
+            adopt(model, other, theirs, names, keep=self.of_the_data)
         length = self.options["context"]
         windows = Windows(prepared.train, length, seed)
         held = Windows(prepared.validation, length, seed).every(self.validation_windows, self.validation_windows)
@@ -190,6 +205,7 @@ class OrderByOrder(Trained, SessionGenerator):
             on_point=work.on_point,
         )  # fmt: skip
         self.checked(result)
+        finished = self.finish(model, dataset, periods, prepared, seed, work)
         in_nats = getattr(model, "unit", "nats") == "nats"
         baselines = baseline_losses(prepared.train, prepared.validation) if in_nats else {}
         config = {
@@ -201,6 +217,7 @@ class OrderByOrder(Trained, SessionGenerator):
             "best_step": result.best_step,
             "tokens_seen": result.tokens,
             **self.facts(model, held),
+            **finished,
         }
         begun = f" Fine-tuned from {start_from.generator} ({start_from.content_hash[:12]})." if start_from else ""
         facts = result.facts() if in_nats else {**result.facts(), "losses": {}}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from marsbench.learning.adversarial import Adversarial, mode_coverage, one_hot_draw, overlap_distance
+from marsbench.learning.balance import Balance
 from marsbench.learning.order_heads import CANCEL, CLASSES, STATES, FactorisedHead, OrderEmbedding, initialise
 from marsbench.learning.order_stream import STATE
 from marsbench.learning.recurrent import LAYOUT, OrderReader
@@ -62,6 +63,7 @@ class OrderMaker(nn.Module):
         self.head = FactorisedHead(LAYOUT, width)
         self.head.apply(initialise)
         self.noise = nn.Linear(noise, width, bias=False)
+        self.balance = Balance(groups)
         self.temperature = temperature
 
     def context(self, hidden: Tensor, features: Tensor, noise: Tensor) -> Tensor:

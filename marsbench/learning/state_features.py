@@ -65,6 +65,12 @@ class Scaler:
         cut: NDArray[np.float16] = np.clip(values, -LIMIT, LIMIT).astype(np.float16)
         return cut
 
+    def column(self, name: str, values: Sequence[float]) -> NDArray[np.float32]:
+        """Features ``[G, n]`` of values of one column."""
+        at, plain = STATE.index(name), _log(np.asarray(values, np.float32))
+        standard: NDArray[np.float32] = (plain - self.mean[:, at, None]) / self.scale[:, at, None]
+        return standard
+
     def within(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.float16]:
         """Features that lie beyond those of training as the nearest ones: a model knows nothing of what lies there."""
         cut: NDArray[np.float16] = np.clip(features, self.low[groups], self.high[groups])

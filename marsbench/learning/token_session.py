@@ -322,13 +322,29 @@ class TokenSession(Session):
         elapsed_ns = np.asarray(self.rules.trading_ns(now_ns), np.int64) - self.last_ns[rows]
         unit = self._beats(rows)
         elapsed = np.where(elapsed_ns > 0, elapsed_ns / unit, -1).astype(np.int64)
-        p = self.sampling.probabilities(np.where(bins.used[group], logits, -np.inf))
+        weighed = self._weighed("interval", rows, logits, bins.used[group], np.zeros((len(rows), 4), np.int64))
+        p = self.sampling.probabilities(np.where(bins.used[group], weighed, -np.inf))
         bins.keep_above(p, group, elapsed)
         slot = pick(p, uniforms[:, 0])
         value = bins.draw_between(group, slot, elapsed, np.full(len(rows), FAR), uniforms[:, 1])
         self.slot[rows] = slot
         self.due[rows] = now_ns + np.maximum(np.rint(value * unit).astype(np.int64) - elapsed_ns, 0)
         self.fresh[rows] = False
+
+    def _weighed(
+        self, field: str, rows: Rows, logits: NDArray[np.float64], possible: NDArray[np.bool_], drawn: Ints
+    ) -> NDArray[np.float64]:
+        """Logits ``[k, n]`` that a field of some rows is drawn from: the head's, unless overridden.
+
+        Parameters
+        ----------
+        possible
+            ``[k, n]``, the slots that can be drawn.
+        drawn
+            ``[k, 4]``, tokens of which the fields before this one are there.
+        """
+        del field, rows, possible, drawn
+        return logits
 
     def _beats(self, rows: Rows) -> NDArray[np.float64]:
         """Nanoseconds of one unit of intervals: longer where the market is busier than it was in training."""
@@ -374,20 +390,27 @@ class TokenSession(Session):
         possible, head = np.asarray(open_slots.any(axis=2)), self.head
         where = torch.as_tensor(rows, device=self.device)
         slot = torch.as_tensor(self.slot[rows], device=self.device)
+        drawn = np.zeros((len(rows), 4), np.int64)
+        drawn[:, 3] = self.slot[rows]
         logits, context = head.type_logits(self.context[where], slot)
-        p, lost = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), possible)
-        types = pick(p, uniforms[:, 0])
-        self.report.masked_type += float(lost.sum())
-        kinds = torch.as_tensor(types, device=self.device)
+        drawn[:, 0], lost = self._drawn("type", rows, logits, possible, drawn, uniforms[:, 0])
+        self.report.masked_type += lost
+        kinds = torch.as_tensor(drawn[:, 0], device=self.device)
         logits, context = head.price_logits(context, kinds)
-        p, lost = allowed(
-            self.sampling.probabilities(logits.double().cpu().numpy()), open_slots[np.arange(len(rows)), types]
-        )
-        price = pick(p, uniforms[:, 1])
-        self.report.masked_price += float(lost.sum())
-        logits = head.volume_logits(context, kinds, torch.as_tensor(price, device=self.device))
-        p, _ = allowed(self.sampling.probabilities(logits.double().cpu().numpy()), self._volumes(rows, types))
-        return types, price, pick(p, uniforms[:, 2])
+        open_ = open_slots[np.arange(len(rows)), drawn[:, 0]]
+        drawn[:, 1], lost = self._drawn("price", rows, logits, open_, drawn, uniforms[:, 1])
+        self.report.masked_price += lost
+        logits = head.volume_logits(context, kinds, torch.as_tensor(drawn[:, 1], device=self.device))
+        drawn[:, 2], _ = self._drawn("volume", rows, logits, self._volumes(rows, drawn[:, 0]), drawn, uniforms[:, 2])
+        return drawn[:, 0], drawn[:, 1], drawn[:, 2]
+
+    def _drawn(
+        self, field: str, rows: Rows, logits: torch.Tensor, possible: NDArray[np.bool_], drawn: Ints, uniforms: Any
+    ) -> tuple[Ints, float]:
+        """A slot of each row, and how much probability was on impossible ones."""
+        weighed = self._weighed(field, rows, logits.double().cpu().numpy(), possible, drawn)
+        p, lost = allowed(self.sampling.probabilities(weighed), possible)
+        return pick(p, uniforms), float(lost.sum())
 
     def _volumes(self, rows: Rows, types: Ints) -> NDArray[np.bool_]:
         """Volume slots that a group has for orders of these types, ``[k, 32]``."""

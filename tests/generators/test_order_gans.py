@@ -12,6 +12,8 @@ from markov_orders import SWITCH, MarkovOrders, apart, batch_of, chain, pairs, t
 from marsbench import registry
 from marsbench.generators.cgan.network import WorldAgent
 from marsbench.generators.stock_gan.network import TOP, Auction, StockGan
+from marsbench.learning.order_gan import OrderGan
+from marsbench.learning.order_generator import adopt
 from marsbench.learning.order_players import (
     ORDER_WIDTH,
     embed_orders,
@@ -188,6 +190,17 @@ def moved(rng: np.random.Generator) -> dict[str, Any]:
     spread = np.cumsum(step, axis=1) - step
     batch["features"][..., STATE.index("spread")] = spread
     return batch
+
+
+def test_what_starts_from_another_model_has_its_weights_and_biases_of_its_own() -> None:
+    other, model = WorldAgent(1, WIDTH, 4, 1.0, RIVALRY), WorldAgent(2, WIDTH, 4, 1.0, RIVALRY)
+    other.maker.balance.bias_type += 1.0
+    adopt(model, other, ["A"], ["A", "B"], keep=OrderGan.of_the_data)
+    assert torch.equal(model.maker.noise.weight, other.maker.noise.weight)
+    rows = model.maker.reader.order.group
+    assert rows is not None
+    assert torch.equal(rows.weight[0], rows.weight[1])
+    assert all((bias == 0).all() for bias in model.maker.balance.biases().values())
 
 
 def test_in_its_first_steps_nothing_but_the_auction_learns() -> None:

@@ -1,0 +1,180 @@
+"""Biases that keep a maker in balance: where states lie, and that fitting them in simulations ends a planted drift."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from marsbench.data.catalogue import open_dataset
+from marsbench.learning import balancing, raking
+from marsbench.learning.balance import (
+    BY_TYPE,
+    CELLS,
+    HOUR,
+    PACE,
+    PARTITIONS,
+    SHARES,
+    SLOTS,
+    Balance,
+    Edges,
+    cells_of,
+    shape,
+)
+from marsbench.learning.balancing import Wanted, balance, round_starts
+from marsbench.learning.noisy_session import NoisySession
+from marsbench.learning.order_players import OrderMaker
+from marsbench.learning.order_stream import STATE
+from marsbench.learning.token_data import Prepared, prepare
+from marsbench.market.rules import MINUTE
+from marsbench.simulation.contracts import Session, Start
+from marsbench.simulation.randomness import Streams
+from marsbench.simulation.rollout import simulate
+from marsbench.simulation.training_starts import start_within
+from trained import one_day_market
+
+GROUPS = 2
+
+
+def states(n: int = 4000, seed: int = 0) -> tuple[Any, Any, Any]:
+    """Features, groups and tokens."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, len(STATE))).astype(np.float16)
+    tokens = np.stack([rng.integers(k, size=n) for k in (3, 32, 32, 16)], 1)
+    return features, rng.integers(GROUPS, size=n), tokens
+
+
+def edges() -> Edges:
+    features, group, _ = states()
+    return Edges.fit(features, group, np.tile(np.float32([-1, -0.5, 0, 0.5, 1]), (GROUPS, 1)))
+
+
+@pytest.mark.parametrize("field", PARTITIONS)
+def test_every_state_lies_in_one_cell_of_each_partition(field: str) -> None:
+    features, group, tokens = states(seed=1)
+    cells = edges().cells(field, features, group, tokens)
+    table = shape(field, GROUPS)
+    assert table[1] == SLOTS[field]
+    assert cells.min() >= 0
+    assert cells.max() < table[0]
+    within, first = cells % (table[0] // (GROUPS * 3)) if field in BY_TYPE else cells, 0
+    for p, name in enumerate(PARTITIONS[field]):
+        assert (within[:, p] >= first).all()
+        first += cells_of(name, GROUPS)
+        assert (within[:, p] < first).all()
+    if field in BY_TYPE:
+        owner = cells // (table[0] // (GROUPS * 3))
+        np.testing.assert_array_equal(owner, np.broadcast_to((group * 3 + tokens[:, 0])[:, None], owner.shape))
+
+
+def test_cells_hold_the_shares_of_training_that_they_are_made_for() -> None:
+    features, group, tokens = states()
+    cells = edges().cells("type", features, group, tokens)
+    expected = np.diff([0, *SHARES, 1])
+    first = 0
+    for p, name in enumerate(PARTITIONS["type"]):
+        share = np.bincount(cells[:, p] - first, minlength=cells_of(name, GROUPS)) / len(cells)
+        if name in STATE:
+            np.testing.assert_allclose(share, expected, atol=0.005)
+        elif name == PACE:
+            by_time = share.reshape(-1, CELLS)
+            np.testing.assert_allclose(by_time / by_time.sum(axis=1, keepdims=True), [expected] * 6, atol=0.02)
+        elif name == HOUR:
+            assert (share > 0).all()
+        first += cells_of(name, GROUPS)
+
+
+def test_what_is_stored_in_half_precision_tells_the_same_cells() -> None:
+    features, group, tokens = states(seed=2)
+    kept = Balance(GROUPS)
+    kept.put(edges(), {field: np.zeros(shape(field, GROUPS)) for field in PARTITIONS})
+    half = kept.half().edges
+    for field in PARTITIONS:
+        np.testing.assert_array_equal(
+            half.cells(field, features, group, tokens), edges().cells(field, features, group, tokens)
+        )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    data = open_dataset(str(one_day_market()))
+    return prepare(data, data.split("train"), "touch", tmp_path_factory.mktemp("cache"))
+
+
+def hasty(groups: int) -> OrderMaker:
+    """A maker that knows nothing and is in a hurry: short intervals, bids above all."""
+    torch.manual_seed(0)
+    maker = OrderMaker(groups, 16, 4, 1.0).eval().requires_grad_(False)
+    last: Any = maker.head.interval
+    last[-1].bias[:8] += 1.0
+    kinds: Any = maker.head.kind
+    kinds[-1].bias[1] += 0.5
+    return maker
+
+
+class Rolled:
+    """Opens sessions of a maker."""
+
+    name = "rolled"
+
+    def __init__(self, maker: OrderMaker, prepared: Prepared) -> None:
+        self.maker, self.prepared = maker, prepared
+
+    def open(self, starts: list[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
+        streams = Streams.of(key, [s.uid for s in starts], rollouts)
+        return NoisySession(self.maker, self.prepared.tokeniser, starts, rollouts, streams, context=32)
+
+
+def test_a_hasty_maker_comes_to_the_pace_and_the_sides_of_training(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulations that count here begin elsewhere than those that the biases were fitted in, and last twice as long."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(balancing, "ROWS", 16)
+    monkeypatch.setattr(balancing, "MINUTES", (5,))
+    monkeypatch.setattr(raking, "PRIOR", 100.0)
+    data = open_dataset(str(one_day_market()))
+    periods = data.split("train")
+    maker = hasty(len(prepared.tokeniser.vocabulary.names))
+    said: list[str] = []
+    rounds = 4
+    found = balance(
+        maker, prepared.tokeniser, prepared.train, partial(round_starts, data, periods, rounds=rounds),
+        rounds=rounds, context=32, seed=0, say=said.append,
+    )  # fmt: skip
+    assert len(said) == rounds
+    assert all(len(own) == rounds for own in found.values())
+    assert found["interval"][-1] < 0.5 * found["interval"][0]
+    assert found["type"][-1] < 0.5 * found["type"][0]
+
+    day = data.trajectory(periods[0])
+    starts = [start_within(day, day.start_ns + m * MINUTE) for m in (15, 33, 48)]
+    wanted = Wanted(prepared.train, prepared.tokeniser)
+    sides = wanted.counts["type"][: cells_of(HOUR, 1)].sum(axis=0)
+    begin = day.start_ns + 15 * MINUTE
+    time = day.orders["time_ns"]
+    real = np.count_nonzero((time >= begin) & (time < begin + 60 * MINUTE)) / 60
+    fresh = hasty(len(prepared.tokeniser.vocabulary.names))
+    counts, kinds = [], []
+    for own in (fresh, maker):
+        made: Any = Rolled(own, prepared)
+        runs = [run for row in simulate(made, starts, 5, 10 * MINUTE, key=9) for run in row]
+        counts.append(np.mean([len(run.orders) for run in runs]) / 10)
+        kind = np.concatenate([run.orders["kind"] for run in runs])
+        kinds.append(np.bincount(kind, minlength=3)[:3] / len(kind))
+    goal = sides / sides.sum()
+    assert abs(np.log(counts[0] / real)) > 0.25, (counts, real)
+    assert abs(np.log(counts[1] / real)) < 0.1, (counts, real)
+    assert np.abs(kinds[1] - goal).sum() < 0.25 * np.abs(kinds[0] - goal).sum(), (kinds, goal)
+
+
+def test_nothing_is_fitted_in_no_rounds(prepared: Prepared) -> None:
+    maker = hasty(1)
+    found = balance(
+        maker, prepared.tokeniser, prepared.train, lambda *_: [], rounds=0, context=32, seed=0, say=lambda _: None
+    )
+    assert found == {field: [] for field in PARTITIONS}
+    assert all((bias == 0).all() for bias in maker.balance.biases().values())
