@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from marsbench.learning.order_stream import SCALES_S, STATE, OrderStream
+from marsbench.learning.order_stream import CLOCK, RATE, SCALES_S, STATE, OrderStream
+from marsbench.market.rules import SECOND
 
 Floats = NDArray[np.float64]
 
@@ -71,3 +73,17 @@ class Activity:
             found[number] = np.quantile(rates[stretch == number], SHARE, axis=0)
         found = np.where(np.isfinite(found), found, found.max(axis=0))
         return tuple(tuple(map(float, row)) for row in np.maximum(found, 1.0))
+
+
+@njit(cache=True)
+def busy_rows(memory, rows, group, busiest, opening_ns):  # type: ignore[no-untyped-def]
+    """Rates of some rows of memories over those at their group's busiest ``[G, H, scales]``, the largest, ``[k]``."""
+    out = np.empty(len(rows))
+    for k in range(len(rows)):
+        own = memory[rows[k]]
+        stretch = np.int64((own[CLOCK] - opening_ns) // (STRETCH_S * SECOND))
+        most = busiest[group[k], min(max(stretch, 0), busiest.shape[1] - 1)]
+        out[k] = 0.0
+        for s in range(len(most)):
+            out[k] = max(out[k], own[RATE + s] / most[s])
+    return out

@@ -79,6 +79,14 @@ def _quotes(price, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _all_quotes(price, size):  # type: ignore[no-untyped-def]
+    out = np.empty((len(price), 2), np.int64)
+    for i in range(len(price)):
+        out[i] = _quotes(price[i], size[i])
+    return out
+
+
+@njit(cache=True)
 def remember(memory, clock_ns, signed_lots, counts, mid):  # type: ignore[no-untyped-def]
     """Update one row's memory with an order at trading time ``clock_ns`` that left the mid at ``mid`` (0: none).
 
@@ -201,10 +209,8 @@ def session_ns(rules: MatchingRules) -> tuple[int, int]:
 
 def best_quotes(books: Snapshots) -> Ints:
     """Best ask and bid ``[n, 2]``, with a stand-in one tick behind the other side where one is empty, 0 of none."""
-    ask, bid = (q.astype(np.int64) for q in books.best())
-    has_ask, has_bid = books.size_shares[:, 0, 0] > 0, books.size_shares[:, 1, 0] > 0
-    bid = np.where(has_bid, bid, np.where(has_ask, ask - 1, 0))
-    return np.stack([np.where(has_ask, ask, np.where(has_bid, bid + 1, 0)), bid], axis=1)
+    quotes: Ints = _all_quotes(books.price_ticks, books.size_shares)
+    return quotes
 
 
 def order_stream(trajectory: Trajectory) -> OrderStream:
@@ -306,6 +312,8 @@ def describe_rows(memory, rows, price, size, totals, lot, opening_ns, closing_ns
 def quotes_or(quotes: Ints, last: Any) -> Ints:
     """Quotes ``[k, 2]`` in which a book without any quote stands around the last trade."""
     none = (quotes == 0).all(axis=1)
+    if not none.any():
+        return quotes
     last = np.asarray(last, np.int64)
     return np.where(none[:, None], np.stack([last + 1, last], 1), quotes)
 

@@ -62,7 +62,7 @@ class Scaler:
     def __call__(self, states: NDArray[np.float32], groups: Any) -> NDArray[np.float16]:
         """Features ``[n, WIDTH]`` of states, for one group or one for each row."""
         values = (_log(states) - self.mean[groups]) / self.scale[groups]
-        cut: NDArray[np.float16] = np.clip(values, -LIMIT, LIMIT).astype(np.float16)
+        cut: NDArray[np.float16] = np.minimum(np.maximum(values, -LIMIT), LIMIT).astype(np.float16)
         return cut
 
     def column(self, name: str, values: Sequence[float]) -> NDArray[np.float32]:
@@ -73,7 +73,7 @@ class Scaler:
 
     def within(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.float16]:
         """Features that lie beyond those of training as the nearest ones: a model knows nothing of what lies there."""
-        cut: NDArray[np.float16] = np.clip(features, self.low[groups], self.high[groups])
+        cut: NDArray[np.float16] = np.minimum(np.maximum(features, self.low[groups]), self.high[groups])
         return cut
 
     def moved(self, features: NDArray[np.float16], groups: Any) -> NDArray[np.int8]:

@@ -32,13 +32,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marsbench.learning.activity import STRETCH_S
+from marsbench.learning.activity import busy_rows
 from marsbench.learning.order_heads import OrderHead
 from marsbench.learning.order_stream import (
     BEGIN,
-    CLOCK,
-    RATE,
-    SCALES_S,
     WIDTH,
     OrderStream,
     best_quotes,
@@ -55,7 +52,6 @@ from marsbench.learning.tokeniser import Tokeniser
 from marsbench.learning.vocabulary import BEAT, START
 from marsbench.market.clearing_house import BookView, Events
 from marsbench.market.orders import MARKET, NO_PRICE, ORDER, Flag, Kind, Reason
-from marsbench.market.rules import SECOND
 from marsbench.market.snapshots import Snapshots
 from marsbench.simulation.contracts import RowOrders, Rows, Session, Start
 from marsbench.simulation.randomness import Streams
@@ -250,8 +246,6 @@ class TokenSession(Session):
             return []
         mid = np.zeros(len(self.group), np.int64)
         mid[rows] = quotes.sum(axis=1)
-        last = np.empty((len(self.group), 2), np.int64)
-        last[rows] = np.where(ten.size_shares[:, :, -1] > 0, ten.price_ticks[:, :, -1], np.array([FAR, -FAR]))
         out = []
         for one in self.waiting:
             r, sent = one.rows, one.orders
@@ -264,14 +258,16 @@ class TokenSession(Session):
                 self.memory, r, clock.astype(np.float64), signed, own.astype(np.float64), mid[r].astype(np.float64)
             )
             self.last_ns[r[own]] = clock[own]
-            known = own | ~self._unseen(one, last)
+            known = own if own.all() else own | ~self._unseen(one, rows, ten)
             if known.any():
                 out.append((tokens[known], r[known], own[known]))
         self.waiting = []
         return out
 
-    def _unseen(self, one: _Waiting, last: Ints) -> NDArray[np.bool_]:
-        """Which orders rest behind the last level ``[R, 2]`` that a model sees of their side."""
+    def _unseen(self, one: _Waiting, rows: Rows, ten: Snapshots) -> NDArray[np.bool_]:
+        """Which orders rest behind the last level that a model sees of their side; ``ten`` are those of ``rows``."""
+        last = np.empty((len(self.group), 2), np.int64)
+        last[rows] = np.where(ten.size_shares[:, :, -1] > 0, ten.price_ticks[:, :, -1], np.array([FAR, -FAR]))
         away = np.array([1, -1])[one.side]
         return np.asarray((one.price_ticks - last[one.rows, one.side]) * away > 0)
 
@@ -349,15 +345,13 @@ class TokenSession(Session):
     def _beats(self, rows: Rows) -> NDArray[np.float64]:
         """Nanoseconds of one unit of intervals: longer where the market is busier than it was in training."""
         vocabulary, group = self.tokeniser.vocabulary, self.group[rows]
-        rates, most = self.memory[rows, RATE : RATE + len(SCALES_S)], vocabulary.busiest_rates
-        stretch = ((self.memory[rows, CLOCK] - self.opening_ns) // (STRETCH_S * SECOND)).astype(np.int64)
-        busy = (rates / most[group, np.clip(stretch, 0, most.shape[1] - 1)]).max(axis=1)
+        busy = busy_rows(self.memory, rows, group, vocabulary.busiest_rates, self.opening_ns)
         self.report.slowed += int((busy > 1).sum())
-        unit = np.maximum(busy, 1.0)
+        unit: NDArray[np.float64] = np.maximum(busy, 1.0)
         if vocabulary.intervals == "tempo":
             low, high = vocabulary.tempo_range_ns[group].T
-            unit = unit * np.clip(tempo_rows(self.memory, rows), low, high) / BEAT
-        return np.asarray(unit)
+            unit = unit * np.minimum(np.maximum(tempo_rows(self.memory, rows), low), high) / BEAT
+        return unit
 
     # --- what ---------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -174,7 +175,7 @@ class MatchingRules:
         low, high = self.limits_ticks(reference_ticks)
         return low if kind == 0 else high
 
-    @property
+    @cached_property
     def continuous(self) -> tuple[Phase, ...]:
         """The continuous phases in time order."""
         return tuple(p for p in self.phases if p.kind == PhaseKind.CONTINUOUS)
@@ -188,7 +189,7 @@ class MatchingRules:
         time_ns = np.asarray(time_ns, np.int64)
         total = np.zeros_like(time_ns)
         for phase in self.continuous:
-            total = total + np.clip(time_ns - phase.start_ns, 0, phase.end_ns - phase.start_ns)
+            total = total + np.minimum(np.maximum(time_ns - phase.start_ns, 0), phase.end_ns - phase.start_ns)
         return total
 
     def clock_ns(self, trading_ns: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ def learned(name: str, seed: int) -> Any:
     torch.manual_seed(seed)
     model = MODELS[name]()
     held = [batch_of(chain(np.random.default_rng([9, seed]), 512))]
-    train(model, MarkovOrders(seed), held, PLAN, seed=seed, say=lambda _: None)
+    plan = replace(PLAN, steps=2 * PLAN.steps) if "unrolled" in name else PLAN
+    train(model, MarkovOrders(seed), held, plan, seed=seed, say=lambda _: None)
     return model
 
 
@@ -85,10 +87,10 @@ def shuffled(source: np.ndarray) -> np.ndarray:
     return np.broadcast_to(types, (*types.shape[:2], 4))
 
 
-@pytest.mark.parametrize(("name", "least"), [("cgan", 0.5), ("cgan, unrolled", 0.2), ("stock-gan", 0.5)])
-def test_it_learns_which_type_follows_which_where_shuffled_orders_do_not(name: str, least: float) -> None:
-    """Over three seeds: types that follow one another are nearer to the source than in a shuffled copy of it, by a
-    share of that one's distance, and no mode is lost. Unrolled, a sequence gives one sample instead of sixteen."""
+@pytest.mark.parametrize("name", ["cgan", "cgan, unrolled", "stock-gan"])
+def test_it_learns_which_type_follows_which_where_shuffled_orders_do_not(name: str) -> None:
+    """Over three seeds: types that follow one another are less than half as far from the source as in a shuffled
+    copy of it, and no mode is lost. Unrolled, a sequence gives one sample instead of sixteen, and training is longer."""
     source = chain(np.random.default_rng(77), 2000, 25)
     control = apart(pairs(shuffled(source)), pairs(source))
     assert control > 0.2
@@ -98,7 +100,7 @@ def test_it_learns_which_type_follows_which_where_shuffled_orders_do_not(name: s
         made = generated(model)
         distances.append(apart(pairs(made), pairs(source)))
         coverage.append(order_coverage(torch.as_tensor(made), torch.as_tensor(source)))
-    assert max(distances) < (1 - least) * control, (distances, control)
+    assert max(distances) < 0.5 * control, (distances, control)
     assert min(coverage) > 0.9, coverage
 
 
