@@ -7,11 +7,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
 import torch
 
 from markets import two_days
 from marsbench import registry
 from marsbench.data.catalogue import Period, write_dataset
+from marsbench.learning import balancing
 from marsbench.simulation.contracts import Artifact, Trained
 from marsbench.train import train
 from public_checkpoint import random_checkpoint
@@ -59,7 +61,13 @@ def trained(name: str, *, seed: int = 0, copy: int = 0) -> tuple[Any, Artifact]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        report = train(str(spec), str(one_day_market()), seed=seed, results=mkdtemp(), track=False, say=lambda _: None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(balancing, "ROWS", 8)
+            patch.setattr(balancing, "MINUTES", (2,))
+            results = mkdtemp()
+            report = train(
+                str(spec), str(one_day_market()), seed=seed, results=results, track=False, say=lambda _: None
+            )
     finally:
         torch.set_num_threads(threads)
     made = registry.generator(spec)

@@ -45,6 +45,10 @@ class RingRecall:
         x: torch.Tensor = self.model.embed(*(torch.as_tensor(v, device=self.device) for v in (tokens, features, group)))
         return x
 
+    def known(self, rows: Rows) -> torch.Tensor:
+        """``[k, width]``, what is known after the last order of some rows."""
+        return self.hidden[torch.as_tensor(rows, device=self.device)]
+
     def read(self, rows: Rows, tokens: Ints, features: NDArray[Any], group: Ints, own: NDArray[np.bool_]) -> None:
         """One more order of each of some rows, whoever sent it."""
         del own
@@ -90,14 +94,14 @@ class OrderModelSession(TokenSession):
         new = np.flatnonzero(fresh)
         for at in (new[i : i + joint.ROWS] for i in range(0, len(new), joint.ROWS)):
             where = torch.as_tensor(rows[at], device=self.device)
-            intervals, scores = joint.interval_scores(self.recall.hidden[where], weight, temperature)
+            intervals, scores = joint.interval_scores(self.recall.known(rows[at]), weight, temperature)
             self._draw_intervals(rows[at], now_ns[at], (intervals * temperature).double().cpu().numpy())
             drawn = torch.as_tensor(self.slot[rows[at]], device=self.device)
             self.table[where] = scores[drawn, torch.arange(len(at), device=self.device)].view(-1, *SIZES[:3])
         if not fresh.all():
             old = rows[~fresh]
             where = torch.as_tensor(old, device=self.device)
-            scores = joint.scores_given(self.recall.hidden[where], weight, temperature, self.slot[old])
+            scores = joint.scores_given(self.recall.known(old), weight, temperature, self.slot[old])
             self.table[where] = scores.view(-1, *SIZES[:3])
 
     def _marks(

@@ -71,10 +71,10 @@ class RecurrentRecall:
         self.apart = np.zeros(len(starts) * rollouts, np.bool_)
         """Rows in which somebody else has sent an order."""
 
-    @property
-    def hidden(self) -> Tensor:
-        """``[R, readers * width]``, last layers side by side, of all orders ..."""
-        return torch.cat([h[-1] for h, _ in self.all], 1)
+    def known(self, rows: Rows) -> Tensor:
+        """``[k, readers * width]``, last layers side by side, of all orders ..."""
+        where = torch.as_tensor(rows, device=self.device)
+        return torch.cat([h[-1][where] for h, _ in self.all], 1)
 
     def timing(self, rows: Rows) -> Tensor:
         """``[k, readers * width]``, ... and of the market's own, for rows that are ``apart``."""

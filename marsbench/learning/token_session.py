@@ -74,9 +74,8 @@ class Beginning(NamedTuple):
 class Recall(Protocol):
     """What a model remembers of the orders of each row."""
 
-    @property
-    def hidden(self) -> torch.Tensor:
-        """``[R, d]``, from which the next order is drawn."""
+    def known(self, rows: Rows) -> torch.Tensor:
+        """``[k, d]``, from which the next orders of some rows are drawn."""
         ...
 
     def read(self, rows: Rows, tokens: Ints, features: NDArray[Any], group: Ints, own: NDArray[np.bool_]) -> None:
@@ -177,7 +176,9 @@ class TokenSession(Session):
         begun = [self._begin(start, context) for start in starts]
         with torch.inference_mode():
             self.recall = recall([b.read for b in begun], rollouts)
-        self.device = self.recall.hidden.device
+        self.context = self.recall.known(np.arange(rows)).clone()
+        """``[R, d]``, what each row's next order is decided from."""
+        self.device = self.context.device
         self.memory = np.repeat(np.stack([b.memory for b in begun]), rollouts, axis=0)
         self.last_ns = np.repeat(np.array([b.last_ns for b in begun], np.int64), rollouts)
         """Time of trading of the market's last order."""
@@ -185,8 +186,6 @@ class TokenSession(Session):
         self.quotes = np.zeros((rows, 2), np.int64)
         self.moved = np.zeros(rows, np.int8)
         """Whether the mid has just moved further than ever in training: 1 up, -1 down."""
-        self.context = self.recall.hidden.clone()
-        """``[R, d]``, what each row's next order is decided from."""
         self.index = np.full(rows, -1, np.int64)
         """Number of each row's pending order."""
         self.fresh = np.ones(rows, bool)
@@ -290,7 +289,7 @@ class TokenSession(Session):
         """Draw intervals where an order is new; give everybody the context of its next decision."""
         assert self.head is not None
         where = torch.as_tensor(rows, device=self.device)
-        context = self._context(rows, self.recall.hidden[where], torch.as_tensor(features, device=self.device))
+        context = self._context(rows, self.recall.known(rows), torch.as_tensor(features, device=self.device))
         self.context[where] = context
         new = np.flatnonzero(self.fresh[rows])
         if len(new) == 0:

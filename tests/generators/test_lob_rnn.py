@@ -79,8 +79,9 @@ def test_what_it_knows_in_a_simulation_is_what_training_would_make_of_the_same_o
     beside = np.concatenate([features[:1], features[:n]])[-n:]
     batch["features"] = torch.as_tensor(np.concatenate([beside, features[-1:]])[None])
     shifted = torch.cat([reader(batch)[:, -1] for reader in made.model.readers], 1)
-    assert session.recall.hidden.shape == (2, hidden.shape[1])
-    torch.testing.assert_close(session.recall.hidden[:1], shifted)
+    known = session.recall.known(np.arange(2))
+    assert known.shape == (2, hidden.shape[1])
+    torch.testing.assert_close(known[:1], shifted)
 
 
 def test_a_step_of_some_rows_is_a_longer_sequence_and_leaves_the_others_alone() -> None:
@@ -91,11 +92,11 @@ def test_a_step_of_some_rows_is_a_longer_sequence_and_leaves_the_others_alone() 
     features = features.astype(np.float32)
     with torch.inference_mode():
         recall = RecurrentRecall(model.readers, [Beginning(tokens[:10], features[:10], 0)], 3)
-        before = recall.hidden.clone()
+        before = recall.known(np.arange(3))
         recall.read(np.array([0, 2]), tokens[[10, 10]], features[[10, 10]], np.zeros(2, np.int64), np.ones(2, bool))
         whole = RecurrentRecall(model.readers, [Beginning(tokens[:11], features[:11], 0)], 1)
-    torch.testing.assert_close(recall.hidden[[0, 2]], whole.hidden.expand(2, -1))
-    assert torch.equal(recall.hidden[1], before[1])
+    torch.testing.assert_close(recall.known(np.array([0, 2])), whole.known(np.zeros(1, np.int64)).expand(2, -1))
+    assert torch.equal(recall.known(np.array([1]))[0], before[1])
 
 
 def test_it_simulates_orders_cancels_and_trades() -> None:

@@ -89,8 +89,8 @@ def shuffled(source: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["cgan", "cgan, unrolled", "stock-gan"])
 def test_it_learns_which_type_follows_which_where_shuffled_orders_do_not(name: str) -> None:
-    """Over three seeds: types that follow one another are less than half as far from the source as in a shuffled
-    copy of it, and no mode is lost. Unrolled, a sequence gives one sample instead of sixteen, and training is longer."""
+    """Over three seeds: types that follow one another are less than half as far from the source as in a shuffled copy
+    of it, and no mode is lost. Unrolled, a sequence gives one sample instead of sixteen, and training is longer."""
     source = chain(np.random.default_rng(77), 2000, 25)
     control = apart(pairs(shuffled(source)), pairs(source))
     assert control > 0.2
