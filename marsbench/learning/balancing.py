@@ -28,6 +28,7 @@ from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import Artifact, Rows, Session, SessionGenerator, Start
 from marsbench.simulation.randomness import Streams
 from marsbench.simulation.rollout import simulate
+from marsbench.simulation.runaway import busiest
 from marsbench.simulation.training_starts import clocks_within, start_within
 
 if TYPE_CHECKING:
@@ -115,7 +116,13 @@ class _Inside(SessionGenerator):
 
 
 def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, minutes: int, *, rounds: int) -> list[Start]:
-    """Starts of a round, evenly over times and days of training, in each of ``rounds`` other days."""
+    """Starts of a round, evenly over times and days of training, in each of ``rounds`` other days.
+
+    Raises
+    ------
+    ValueError
+        If no period is long enough.
+    """
     by_name: dict[str, list[Period]] = {}
     for period in spread_periods(periods, DAYS):
         by_name.setdefault(period.instrument, []).append(period)
@@ -125,7 +132,21 @@ def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, minut
         every = [(day, clock) for day in days for clock in clocks_within(day, minutes=minutes, every=EVERY_MINUTES)[1:]]
         most = min(max(ROWS // len(by_name), 1), len(every))
         starts += [start_within(*every[i]) for i in np.linspace(0, len(every) - 1, most).round().astype(int)]
+    if not starts:
+        raise ValueError(
+            f"{dataset.name}: no training period goes on for {minutes} minutes after its first {EVERY_MINUTES}, as "
+            "fitting biases needs: give more data, or train with rounds=0"
+        )
     return starts
+
+
+def _simulated(inside: _Inside, starts: Sequence[Start], minutes: int, key: int) -> dict[str, Draws]:
+    """What was drawn in simulations from these starts."""
+    most = busiest(start.history for start in starts)
+    for rules in dict.fromkeys(start.rules for start in starts):
+        own = [start for start in starts if start.rules == rules]
+        simulate(inside, own, max(ROWS // len(starts), 1), minutes * MINUTE, key=key, most_orders=most)
+    return inside.draws()
 
 
 def balance(
@@ -152,6 +173,11 @@ def balance(
     -------
     dict
         By field and round, how far frequencies were off before its correction (``raking.apart``).
+
+    Raises
+    ------
+    Runaway
+        If a simulation sends far more orders than training ever did.
     """
     wanted = Wanted(files, tokeniser)
     biases = {field: np.zeros(counts.shape) for field, counts in wanted.counts.items()}
@@ -160,9 +186,7 @@ def balance(
     maker.balance.put(wanted.edges, biases)
     for number in range(rounds):
         minutes = MINUTES[number * len(MINUTES) // rounds]
-        some, inside = starts(number, minutes), _Inside(maker, tokeniser, context)
-        simulate(inside, some, max(ROWS // len(some), 1), minutes * MINUTE, key=seed + number)
-        lately.append(inside.draws())
+        lately.append(_simulated(_Inside(maker, tokeniser, context), starts(number, minutes), minutes, seed + number))
         for field, own in found.items():
             own.append(apart(lately[-1][field], wanted.counts[field], biases[field]))
             together = Draws.joined(draws[field] for draws in lately)

@@ -171,6 +171,23 @@ def test_a_hasty_maker_comes_to_the_pace_and_the_sides_of_training(
     assert np.abs(kinds[1] - goal).sum() < 0.25 * np.abs(kinds[0] - goal).sum(), (kinds, goal)
 
 
+def test_training_that_is_too_short_to_simulate_says_so() -> None:
+    data = open_dataset(str(one_day_market()))
+    with pytest.raises(ValueError, match="no training period goes on for 200 minutes"):
+        round_starts(data, data.split("train"), 0, 200, rounds=1)
+
+
+def test_starts_of_rounds_lie_within_training_and_leave_time_to_go_on() -> None:
+    data = open_dataset(str(one_day_market()))
+    (period,) = data.split("train")
+    starts = round_starts(data, [period], 3, 20, rounds=4)
+    clocks = [start.clock_ns for start in starts]
+    assert clocks == sorted(set(clocks))
+    assert min(clocks) >= period.start_ns + 10 * MINUTE
+    assert max(clocks) + 20 * MINUTE <= period.end_ns
+    assert all(start.date == period.date and len(start.history.orders) > 0 for start in starts)
+
+
 def test_nothing_is_fitted_in_no_rounds(prepared: Prepared) -> None:
     maker = hasty(1)
     found = balance(
