@@ -34,7 +34,7 @@ class CGan(OrderGan):
     - The critic is Wasserstein's with a gradient penalty, as in Gulrajani et al. (2017): five of its steps for one of
       the maker's, Adam with averages 0 and 0.9; the penalty weighs 1 instead of 10. The papers' learning rates and
       widths are not published in full; these are ours, chosen on validation days.
-    - Nobody but single orders is judged in training, and errors of a few percent in how often what comes add up over
+    - Only single orders are judged in training, and errors of a few percent in how often what comes add up over
       a session. So the trained maker gets biases, fitted in ``rounds`` of its own simulations from training starts
       (see ``marsbench.learning.balance``).
     - ``unrolled`` orders in a row are made in training as in the paper of 2022, each read before the next; but the

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 TYPES, PRICES, VOLUMES, INTERVALS = SIZES
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of the training states of a group, which the edges of a partition lie at."""
+"""The cells of a partition begin at these quantiles of a group's training states."""
 CELLS = len(SHARES) + 1
 SINCE_OPEN_S = (900.0, 1800.0, 3600.0, 7200.0, 10800.0)
 """Edges of the times of day."""
@@ -172,7 +172,13 @@ def with_biases(logits, bias, cells):  # type: ignore[no-untyped-def]
 
 
 class Balance(nn.Module):
-    """The biases, kept with the weights of a model."""
+    """The biases, kept with the weights of a model: ``bias_<field>`` ``[cells, slots]``, and the edges of the cells.
+
+    Parameters
+    ----------
+    groups
+        Groups of instruments that the tokens tell apart.
+    """
 
     columns: Tensor
     since: Tensor

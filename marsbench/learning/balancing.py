@@ -43,7 +43,7 @@ ROWS = 240
 """Simulations side by side."""
 EVERY_MINUTES = 10
 """Starts may lie so far apart."""
-DAYS = 24
+PERIODS = 24
 """Of each instrument, which starts are taken from."""
 KEPT = 3
 """Rounds whose simulations count together."""
@@ -58,7 +58,8 @@ class Wanted:
 
     def __init__(self, files: TokenFiles, tokeniser: Tokeniser) -> None:
         length = min(LENGTH, max(p.rows for p in files.parts) - 1)
-        batch = Windows(files, length, 0).batch(0, WINDOWS)
+        windows = Windows(files, length, 0)
+        batch = windows.batch(0, min(WINDOWS, windows.per_epoch))
         group = np.repeat(batch["group"], length)
         features = batch["features"][:, 1:].reshape(len(group), -1)
         tokens = batch["tokens"][:, 1:].reshape(len(group), -1).astype(np.int64)
@@ -80,7 +81,7 @@ class _Recording(NoisySession):
     def _weighed(self, field: str, rows: Rows, logits: Floats, possible: NDArray[np.bool_], drawn: Ints) -> Floats:
         cells = self.edges.cells(field, self.features[rows], self.group[rows], drawn)
         plain = np.where(possible, logits, -np.inf).astype(np.float32)
-        self.kept[field].append(Draws(cells.astype(np.int16), plain))
+        self.kept[field].append(Draws(cells.astype(np.int32), plain))
         return super()._weighed(field, rows, logits, possible, drawn)
 
 
@@ -115,16 +116,28 @@ class _Inside(SessionGenerator):
         return out
 
 
-def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, minutes: int, *, rounds: int) -> list[Start]:
-    """Starts of a round, evenly over times and days of training, in each of ``rounds`` other days.
+def long_enough(dataset: Dataset, periods: Sequence[Period]) -> list[Period]:
+    """Periods that last so long on the clock that the longest simulations have room.
 
     Raises
     ------
     ValueError
-        If no period is long enough.
+        If there are none.
     """
+    least = EVERY_MINUTES + max(MINUTES)
+    found = [p for p in periods if p.end_ns - p.start_ns >= least * MINUTE]
+    if not found:
+        raise ValueError(
+            f"{dataset.name}: no training period lasts {least} minutes, as fitting biases in simulations needs: give "
+            "more data, or train with rounds=0"
+        )
+    return found
+
+
+def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, minutes: int, *, rounds: int) -> list[Start]:
+    """Starts of a round, evenly over times and days of training; each round uses other days where there are enough."""
     by_name: dict[str, list[Period]] = {}
-    for period in spread_periods(periods, DAYS):
+    for period in spread_periods(long_enough(dataset, periods), PERIODS):
         by_name.setdefault(period.instrument, []).append(period)
     starts = []
     for own in by_name.values():
@@ -132,20 +145,23 @@ def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, minut
         every = [(day, clock) for day in days for clock in clocks_within(day, minutes=minutes, every=EVERY_MINUTES)[1:]]
         most = min(max(ROWS // len(by_name), 1), len(every))
         starts += [start_within(*every[i]) for i in np.linspace(0, len(every) - 1, most).round().astype(int)]
-    if not starts:
-        raise ValueError(
-            f"{dataset.name}: no training period goes on for {minutes} minutes after its first {EVERY_MINUTES}, as "
-            "fitting biases needs: give more data, or train with rounds=0"
-        )
     return starts
 
 
 def _simulated(inside: _Inside, starts: Sequence[Start], minutes: int, key: int) -> dict[str, Draws]:
-    """What was drawn in simulations from these starts."""
+    """What was drawn in simulations from these starts.
+
+    Raises
+    ------
+    ValueError
+        If nothing was.
+    """
     most = busiest(start.history for start in starts)
     for rules in dict.fromkeys(start.rules for start in starts):
         own = [start for start in starts if start.rules == rules]
         simulate(inside, own, max(ROWS // len(starts), 1), minutes * MINUTE, key=key, most_orders=most)
+    if not inside.kept["type"]:
+        raise ValueError(f"no order came in {minutes} minutes of simulations: the maker has learned nothing")
     return inside.draws()
 
 
@@ -177,7 +193,9 @@ def balance(
     Raises
     ------
     Runaway
-        If a simulation sends far more orders than training ever did.
+        If a simulation sends far more orders than came before any of its round's starts.
+    ValueError
+        If nothing comes in the simulations of a round.
     """
     wanted = Wanted(files, tokeniser)
     biases = {field: np.zeros(counts.shape) for field, counts in wanted.counts.items()}

@@ -40,6 +40,8 @@ class OrderGan(OrderByOrder):
     @property
     def balanced(self) -> str:
         """What a card says about the biases."""
+        if self.options["rounds"] == 0:
+            return "no biases"
         return f"biases fitted in {self.options['rounds']} rounds of its own simulations"
 
     def plan(self) -> TrainingPlan:
@@ -59,6 +61,12 @@ class OrderGan(OrderByOrder):
             validate_every=every,
             checkpoint_every=every,
         )
+
+    def check(self, dataset: Dataset, periods: Sequence[Period]) -> None:
+        from marsbench.learning.balancing import long_enough
+
+        if self.options["rounds"]:
+            long_enough(dataset, periods)
 
     def checked(self, result: TrainingResult) -> None:
         from marsbench.learning.adversarial import check_learned
@@ -82,7 +90,7 @@ class OrderGan(OrderByOrder):
         return {"balance": found}
 
     def facts(self, model: nn.Module, held: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Mode coverage: share of held-out orders whose type and price are made at least a quarter as often."""
+        """Mode coverage: share of held-out orders whose type and price are made a quarter as often, or more, before biases."""
         import torch
 
         network: Any = model

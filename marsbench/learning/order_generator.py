@@ -94,7 +94,7 @@ def adopt(
     theirs, ours
         Names of the groups of the other model and of this one.
     keep
-        First letters of the names of weights that stay this model's own.
+        Prefixes of the names of weights that stay this model's own.
     """
     import torch
 
@@ -115,7 +115,7 @@ class OrderByOrder(Trained, SessionGenerator):
     architecture: tuple[str, ...] = ()
     """Options that the shape of the network depends on: what starts from another model has them in common with it."""
     of_the_data: tuple[str, ...] = ()
-    """First letters of the names of weights that every data set has of its own."""
+    """Prefixes of the names of weights that every data set has of its own."""
     limits: tuple[str, ...] = (
         "It knows the instruments of its training data only, and their bins.",
         "It knows continuous trading only: no auctions, no halts.",
@@ -154,6 +154,10 @@ class OrderByOrder(Trained, SessionGenerator):
     def session(self, starts: Sequence[Start], rollouts: int, streams: Streams) -> Session:
         """Rows of the loaded model."""
 
+    def check(self, dataset: Dataset, periods: Sequence[Period]) -> None:
+        """Make sure, before anything is learned, that the training periods will do; a ValueError where not."""
+        del dataset, periods
+
     def checked(self, result: TrainingResult) -> None:
         """Make sure that training came to something."""
         del result
@@ -188,6 +192,7 @@ class OrderByOrder(Trained, SessionGenerator):
         untouched = type(self)(**{name: self.options[name] for name in self.architecture})
         start_from = beginning_of(self, untouched, self.init, dataset, work)
         periods = training_periods(self, dataset)
+        self.check(dataset, periods)
         prepared = prepare(dataset, periods, self.layout, work.cache, start_from)
         names = prepared.tokeniser.vocabulary.names
         torch.manual_seed(seed)

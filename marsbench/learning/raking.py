@@ -24,7 +24,7 @@ MOST = 3.0
 class Draws:
     """What ``n`` draws were made from."""
 
-    cells: NDArray[np.int16]
+    cells: NDArray[np.int32]
     """``[n, P]``, in which cell of each partition, counted through."""
     logits: NDArray[np.float32]
     """``[n, slots]`` without biases; -inf where nothing could be drawn."""
@@ -86,6 +86,8 @@ def _sums(cells, logits, bias, partition):  # type: ignore[no-untyped-def]
             for c in range(cells.shape[1]):
                 p[s] += bias[cells[i, c], s]
             highest = max(highest, p[s])
+        if highest == -np.inf:
+            continue
         total = 0.0
         for s in range(slots):
             p[s] = np.exp(p[s] - highest)

@@ -11,7 +11,7 @@ from marsbench.simulation.contracts import Start
 
 
 def clocks_within(period: Trajectory, *, minutes: int, every: int) -> list[int]:
-    """Clock times, ``every`` so many minutes of trading, after which a period goes on for ``minutes``."""
+    """Clock times, one every ``every`` minutes of trading, after which a period goes on for ``minutes``."""
     rules = period.rules
     begin, end = int(rules.trading_ns(period.start_ns)), int(rules.trading_ns(period.end_ns))
     clocks = rules.clock_ns(np.arange(begin, end - minutes * MINUTE + 1, every * MINUTE) + 1) - 1

@@ -18,7 +18,7 @@ def drawn(seed: int = 0, n: int = N) -> Draws:
     first = rng.integers(3, size=n)
     second = (first + rng.integers(3, size=n)) % 2
     logits = rng.normal(size=(n, SLOTS)).astype(np.float32)
-    return Draws(np.stack([first, 3 + second], 1).astype(np.int16), logits)
+    return Draws(np.stack([first, 3 + second], 1).astype(np.int32), logits)
 
 
 def probabilities(draws: Draws, bias: NDArray[np.float64]) -> NDArray[np.float64]:
