@@ -90,7 +90,7 @@ class OrderGan(OrderByOrder):
         return {"balance": found}
 
     def facts(self, model: nn.Module, held: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Mode coverage: share of held-out orders whose type and price are made a quarter as often, or more, before biases."""
+        """Mode coverage, biases left out: share of held-out orders whose type and price are made a quarter as often."""
         import torch
 
         network: Any = model
