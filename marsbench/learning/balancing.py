@@ -48,7 +48,7 @@ PERIODS = 24
 KEPT = 3
 """Rounds whose simulations count together."""
 DRAWS = 250_000
-"""Of each field and round, evenly thinned, that count."""
+"""Of each field and round every so-manieth draw counts, so that at least so many are left, less than twice as many."""
 WINDOWS, LENGTH = 8192, 128
 """Training orders that say how often what should come: windows, and orders in each."""
 
@@ -79,9 +79,8 @@ class _Recording(NoisySession):
     kept: Mapping[str, list[Draws]]
 
     def _weighed(self, field: str, rows: Rows, logits: Floats, possible: NDArray[np.bool_], drawn: Ints) -> Floats:
-        cells = self.edges.cells(field, self.features[rows], self.group[rows], drawn)
         plain = np.where(possible, logits, -np.inf).astype(np.float32)
-        self.kept[field].append(Draws(cells.astype(np.int32), plain))
+        self.kept[field].append(Draws(self._cells(field, rows, drawn).astype(np.int32), plain))
         return super()._weighed(field, rows, logits, possible, drawn)
 
 

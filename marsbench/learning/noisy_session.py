@@ -50,6 +50,10 @@ class NoisySession(RecurrentSession):
     def _weighed(
         self, field: str, rows: Rows, logits: NDArray[np.float64], possible: NDArray[np.bool_], drawn: Ints
     ) -> NDArray[np.float64]:
-        cells = self.edges.cells(field, self.features[rows], self.group[rows], drawn)
-        biased: NDArray[np.float64] = with_biases(logits, self.biases[field], cells)
+        del possible
+        biased: NDArray[np.float64] = with_biases(logits, self.biases[field], self._cells(field, rows, drawn))
         return biased
+
+    def _cells(self, field: str, rows: Rows, drawn: Ints) -> Ints:
+        """Where the states of some rows lie, ``[k, partitions]``."""
+        return self.edges.cells(field, self.features[rows], self.group[rows], drawn)

@@ -88,7 +88,6 @@ def adopt(
 ) -> None:
     """Give a model the weights of another one; groups that it did not know begin with the mean of its own.
 
-
     Parameters
     ----------
     theirs, ours

@@ -176,7 +176,7 @@ class TokenSession(Session):
         begun = [self._begin(start, context) for start in starts]
         with torch.inference_mode():
             self.recall = recall([b.read for b in begun], rollouts)
-        self.context = self.recall.known(np.arange(rows)).clone()
+        self.context = self.recall.known(np.arange(rows))
         """``[R, d]``, what each row's next order is decided from."""
         self.device = self.context.device
         self.memory = np.repeat(np.stack([b.memory for b in begun]), rollouts, axis=0)
