@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from numbers import Real
 from types import ModuleType
 from typing import Any, Literal, cast
 
@@ -218,7 +219,21 @@ def _build(kind: PluginKind, spec: str | Spec, parameters: Mapping[str, Any]) ->
     except TypeError as error:
         allowed = ", ".join(str(p) for p in signature.parameters.values()) or "no parameters"
         raise ValueError(f"{kind.removesuffix('s')} {str(spec)!r}: {error}. It takes: {allowed}") from error
+    for name, value in arguments.items():
+        annotation = getattr(signature.parameters.get(name), "annotation", "")
+        if not _may_be(value, str(annotation)):
+            raise ValueError(f"{kind.removesuffix('s')} {str(spec)!r}: {name} takes {annotation}, got {value!r}")
     return cls(*positional, **arguments)
+
+
+def _may_be(value: Any, annotation: str) -> bool:
+    """Whether a value is one that an annotation of numbers takes; of others, parameters judge for themselves."""
+    kinds = {part.strip() for part in annotation.split("|")}
+    if not kinds <= {"int", "float", "None"}:
+        return True
+    if value is None:
+        return "None" in kinds
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def generator(spec: str | Spec, **parameters: Any) -> Generator:

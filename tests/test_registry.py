@@ -39,6 +39,26 @@ def test_an_unknown_parameter_lists_what_is_taken() -> None:
         registry.task("realism,minute=3")
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("cgan,rounds=two", "rounds takes int, got 'two'"),
+        ("cgan,temperature=true", "temperature takes float, got True"),
+        ("bootstrap,block_seconds=none", "block_seconds takes float, got None"),
+        ("hawkes,events=[1]", r"events takes int, got \[1\]"),
+    ],
+)
+def test_what_is_no_number_where_one_belongs_is_named(spec: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        registry.generator(spec)
+
+
+def test_a_word_for_a_number_of_a_task_is_named_and_none_is_taken_where_it_may_be() -> None:
+    with pytest.raises(ValueError, match="rollouts takes int, got 'two'"):
+        registry.task("realism,rollouts=two")
+    assert registry.task("realism,most_starts=none").most_starts is None  # type: ignore[attr-defined]
+
+
 def test_a_duplicate_name_raises_and_names_both() -> None:
     first, second = type("A", (), {}), type("B", (), {})
     with pytest.raises(ValueError, match=r"two plug-ins are named 'x': .*A \(from one\).*B \(from two\)"):
