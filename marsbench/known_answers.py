@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from marsbench import progress
+from marsbench.parallel import in_processes
 from marsbench.stats.likeness import DIFFERENT, SAME, Likeness
 from marsbench.stats.verdicts import ABSENT, ALPHA, INCONCLUSIVE, PRESENT, Verdict
 
@@ -134,10 +135,8 @@ def measure(known: Sequence[KnownAnswer], seeds: int = SEEDS, *, jobs: int = 1) 
     """
     if seeds < 1:
         raise ValueError(f"seeds must be 1 or more, got {seeds}")
-    from joblib import Parallel, delayed
-
     todo = [(k, block) for k in known for block in _blocks(seeds)]
-    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(_draws)(k, block) for k, block in todo)
+    found = in_processes(jobs, _draws, todo)
     drawn: dict[str, list[dict[str, Claim]]] = {}
     for (k, _), part in zip(todo, progress.bar(found, total=len(todo), desc="drawing processes"), strict=True):
         drawn.setdefault(k.process, []).extend(part)

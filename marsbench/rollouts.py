@@ -25,6 +25,7 @@ from marsbench.market.books import Market
 from marsbench.market.paths import PathSeries, load_paths, save_paths
 from marsbench.market.rules import MINUTE
 from marsbench.market.trajectory import Trajectory, load_all, save
+from marsbench.parallel import in_processes
 from marsbench.progress import bar
 from marsbench.simulation.contracts import (
     ROWS_TOGETHER,
@@ -215,10 +216,8 @@ class Rollouts:
     def _in_workers(
         self, source: Source, todo: Sequence[tuple[list[Start], Path]], settings: dict[str, Any]
     ) -> Iterator[tuple[Path, float]]:
-        from joblib import Parallel, delayed
-
-        jobs = (delayed(_work)(source, starts, path, settings) for starts, path in todo)
-        yield from Parallel(n_jobs=self.jobs, backend="loky", return_as="generator_unordered")(jobs)
+        calls = ((source, starts, path, settings) for starts, path in todo)
+        yield from in_processes(self.jobs, _work, calls, ordered=False)
 
     def _from_files(
         self, generator: TrajectoryGenerator, starts: Sequence[Start], horizon_ns: int

@@ -22,6 +22,7 @@ from marsbench.experiment import Bench, Course, DiskFull, evaluate, make, prepar
 from marsbench.files import rounded
 from marsbench.fitting import find_trained, fitted, identity
 from marsbench.floors import with_floors
+from marsbench.parallel import in_processes
 from marsbench.results import Result, ResultError, unit_name
 from marsbench.simulation.contracts import (
     ROWS_TOGETHER,
@@ -321,11 +322,9 @@ def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Re
         for unit in units:
             yield unit, evaluate(unit.course, unit.entrant, unit.seed, bench)
         return
-    from joblib import Parallel, delayed
-
     long_first = sorted(range(len(units)), key=lambda i: not isinstance(make(units[i].entrant), Trained))
-    jobs = (delayed(_work)(i, units[i], replace(bench, jobs=1)) for i in long_first)
-    for i, result, refreshed, simulated in Parallel(processes, backend="loky", return_as="generator_unordered")(jobs):
+    calls = ((i, units[i], replace(bench, jobs=1)) for i in long_first)
+    for i, result, refreshed, simulated in in_processes(processes, _work, calls, ordered=False):
         bench.refreshed.update(refreshed)
         bench.simulated.update(simulated)
         yield units[i], result

@@ -62,8 +62,7 @@ def trained(name: str, *, seed: int = 0, copy: int = 0) -> tuple[Any, Artifact]:
     torch.set_num_threads(1)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(balancing, "ROWS", 8)
-            patch.setattr(balancing, "MINUTES", (2,))
+            patch.setattr(balancing, "STAGES", (balancing.Stage(2, 8),))
             results = mkdtemp()
             report = train(
                 str(spec), str(one_day_market()), seed=seed, results=results, track=False, say=lambda _: None

@@ -16,7 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .llama import Llama, Ring
 
-MOST = 8
+MOST = 64
 """Up to so many rows it is the faster one."""
 
 

@@ -60,7 +60,7 @@ class StockGanOrders(OrderGan):
         context: int = 128,
         batch: int = 64,
         learning_rate: float = 1e-3,
-        rounds: int = 9,
+        rounds: int = 8,
         init: str = FRESH,
         device: str = "auto",
     ) -> None:

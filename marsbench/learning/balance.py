@@ -27,13 +27,13 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 TYPES, PRICES, VOLUMES, INTERVALS = SIZES
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+SHARES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 """The cells of a partition begin at these quantiles of a group's training states."""
 CELLS = len(SHARES) + 1
 SINCE_OPEN_S = (900.0, 1800.0, 3600.0, 7200.0, 10800.0)
 """Edges of the times of day."""
 HOUR, PACE = "hour", "pace"
-"""The partitions by group and time of day, and by time of day and, within it, tempo."""
+"""The partitions by group and time of day, and by group and tempo, as it ranks at that time of day."""
 SIDES = ("spread", "ask_volume_1", "bid_volume_1")
 TOKENS = {"type": 0, "price": 1, "volume": 2, "interval": 3}
 """Columns of tokens."""
@@ -60,7 +60,7 @@ def cells_of(partition: str, groups: int) -> int:
     if partition == HOUR:
         return (len(SINCE_OPEN_S) + 1) * groups
     if partition == PACE:
-        return (len(SINCE_OPEN_S) + 1) * CELLS
+        return CELLS * groups
     return SLOTS.get(partition, CELLS)
 
 
@@ -141,8 +141,7 @@ def _cells(plan, by_type, features, group, tokens, columns, since, tempo):  # ty
             if which == _HOUR:
                 own, size = g * stretches + stretch, groups * stretches
             elif which == _PACE:
-                own = stretch * CELLS + _passed(tempo[g, stretch], features[i, _TEMPO])
-                size = stretches * CELLS
+                own, size = g * CELLS + _passed(tempo[g, stretch], features[i, _TEMPO]), groups * CELLS
             elif which < 0:
                 own, size = tokens[i, _TOKEN - which], SIZES[_TOKEN - which]
             else:

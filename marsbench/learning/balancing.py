@@ -11,20 +11,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from marsbench.fitting import spread_periods
 from marsbench.learning.balance import PARTITIONS, SINCE_OPEN_S, TOKENS, Edges, shape
 from marsbench.learning.layouts import TouchLayout
 from marsbench.learning.noisy_session import NoisySession
 from marsbench.learning.order_players import OrderMaker
+from marsbench.learning.order_stream import STATE
 from marsbench.learning.raking import Draws, apart, rake
 from marsbench.learning.token_files import TokenFiles, Windows
 from marsbench.learning.tokeniser import Tokeniser
 from marsbench.market.rules import MINUTE
+from marsbench.parallel import in_processes
 from marsbench.simulation.contracts import Artifact, Rows, Session, SessionGenerator, Start
 from marsbench.simulation.randomness import Streams
 from marsbench.simulation.rollout import simulate
@@ -37,24 +41,45 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-MINUTES = (5, 10, 20)
-"""Of the simulations of each third of the rounds."""
-ROWS = 240
-"""Simulations side by side."""
+
+class Stage(NamedTuple):
+    """The simulations of some of the rounds."""
+
+    minutes: int
+    rows: int
+    """Side by side."""
+
+
+STAGES = (Stage(5, 240), Stage(20, 120), Stage(80, 60), Stage(220, 40))
+"""Of each quarter of the rounds. A drift that short simulations do not show leads long ones far away, and long ones are
+not worth their time before the short ones are right."""
+LEAST_MINUTES = 20
+"""The last stages are shorter where training periods are, but not shorter than this."""
+PARTS = 8
+"""Simulations are spread over processes in so many parts."""
 EVERY_MINUTES = 10
-"""Starts may lie so far apart."""
+"""Starts may lie so far apart, and the first one so far from the beginning of a period."""
+GOLDEN = 0.5 * (5**0.5 - 1)
 PERIODS = 24
 """Of each instrument, which starts are taken from."""
 KEPT = 3
 """Rounds whose simulations count together."""
 DRAWS = 250_000
-"""Of each field and round every so-manieth draw counts, so that at least so many are left, less than twice as many."""
+"""So many draws of each field and round count at most, chosen at random."""
 WINDOWS, LENGTH = 8192, 128
 """Training orders that say how often what should come: windows, and orders in each."""
 
 
 class Wanted:
-    """What training does: edges of partitions, and counts ``[cells, slots]`` by field."""
+    """What training does: edges of partitions, and counts ``[cells, slots]`` by field.
+
+    Orders of the first minutes of a session, before any simulation begins, do not count.
+
+    Raises
+    ------
+    ValueError
+        If there are no others.
+    """
 
     def __init__(self, files: TokenFiles, tokeniser: Tokeniser) -> None:
         length = min(LENGTH, max(p.rows for p in files.parts) - 1)
@@ -65,6 +90,11 @@ class Wanted:
         tokens = batch["tokens"][:, 1:].reshape(len(group), -1).astype(np.int64)
         layout = cast(TouchLayout, tokeniser.layout)
         opened = layout.scaler.column("seconds_since_open", SINCE_OPEN_S)
+        since = features[:, STATE.index("seconds_since_open")].astype(np.float32)
+        later = since > layout.scaler.column("seconds_since_open", (EVERY_MINUTES * 60.0,))[group, 0]
+        if not later.any():
+            raise ValueError(f"no training order comes later than {EVERY_MINUTES} minutes after the open")
+        features, group, tokens = features[later], group[later], tokens[later]
         self.edges = Edges.fit(features, group, opened)
         self.counts: dict[str, Floats] = {}
         for field in PARTITIONS:
@@ -105,49 +135,53 @@ class _Inside(SessionGenerator):
         session.kept = self.kept
         return session
 
-    def draws(self) -> dict[str, Draws]:
-        """What was drawn from by field, thinned."""
+    def draws(self, most: int, rng: np.random.Generator) -> dict[str, Draws]:
+        """What was drawn from by field, at most so much of it; empty where nothing was."""
         out = {}
         for field, parts in self.kept.items():
-            whole = Draws.joined(parts)
-            step = max(len(whole.cells) // DRAWS, 1)
-            out[field] = Draws(whole.cells[::step], whole.logits[::step])
+            if parts:
+                whole = Draws.joined(parts)
+                some = np.sort(rng.permutation(len(whole.cells))[:most])
+                out[field] = Draws(whole.cells[some], whole.logits[some])
         return out
 
 
-def long_enough(dataset: Dataset, periods: Sequence[Period]) -> list[Period]:
-    """Periods that last so long on the clock that the longest simulations have room.
+def stages_for(dataset: Dataset, periods: Sequence[Period]) -> tuple[Stage, ...]:
+    """The stages, no longer than the longest period has room for.
 
     Raises
     ------
     ValueError
-        If there are none.
+        If there is no room for ``LEAST_MINUTES``.
     """
-    least = EVERY_MINUTES + max(MINUTES)
-    found = [p for p in periods if p.end_ns - p.start_ns >= least * MINUTE]
-    if not found:
+    longest = max((p.end_ns - p.start_ns for p in periods), default=0) // MINUTE
+    if longest < EVERY_MINUTES + LEAST_MINUTES:
         raise ValueError(
-            f"{dataset.name}: no training period lasts {least} minutes, as fitting biases in simulations needs: give "
-            "more data, or train with rounds=0"
+            f"{dataset.name}: no training period lasts {EVERY_MINUTES + LEAST_MINUTES} minutes, as fitting biases in "
+            "simulations needs: give more data, or train with rounds=0"
         )
-    return found
+    return tuple(stage._replace(minutes=min(stage.minutes, longest - EVERY_MINUTES)) for stage in STAGES)
 
 
-def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, minutes: int, *, rounds: int) -> list[Start]:
-    """Starts of a round, evenly over times and days of training; each round uses other days where there are enough."""
+def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, stage: Stage, *, rounds: int) -> list[Start]:
+    """Starts of a round, spread over times and days of training; each round uses others where there are enough."""
+    room = (EVERY_MINUTES + stage.minutes) * MINUTE
     by_name: dict[str, list[Period]] = {}
-    for period in spread_periods(long_enough(dataset, periods), PERIODS):
+    for period in spread_periods([p for p in periods if p.end_ns - p.start_ns >= room], PERIODS):
         by_name.setdefault(period.instrument, []).append(period)
     starts = []
-    for own in by_name.values():
+    for at, own in enumerate(by_name.values()):
         days = [dataset.trajectory(p) for p in own[number % min(rounds, len(own)) :: rounds]]
-        every = [(day, clock) for day in days for clock in clocks_within(day, minutes=minutes, every=EVERY_MINUTES)[1:]]
-        most = min(max(ROWS // len(by_name), 1), len(every))
-        starts += [start_within(*every[i]) for i in np.linspace(0, len(every) - 1, most).round().astype(int)]
+        every = [
+            (day, clock) for day in days for clock in clocks_within(day, minutes=stage.minutes, every=EVERY_MINUTES)[1:]
+        ]
+        most = min(max(stage.rows // len(by_name), 1), len(every))
+        shift = (at + number) * GOLDEN % 1.0  # instruments with a start each do not all begin at the same time
+        starts += [start_within(*every[int((k + shift) * len(every) / most)]) for k in range(most)]
     return starts
 
 
-def _simulated(inside: _Inside, starts: Sequence[Start], minutes: int, key: int) -> dict[str, Draws]:
+def _simulated(inside: _Inside, starts: Sequence[Start], stage: Stage, key: int) -> dict[str, Draws]:
     """What was drawn in simulations from these starts.
 
     Raises
@@ -155,20 +189,35 @@ def _simulated(inside: _Inside, starts: Sequence[Start], minutes: int, key: int)
     ValueError
         If nothing was.
     """
-    most = busiest(start.history for start in starts)
-    for rules in dict.fromkeys(start.rules for start in starts):
-        own = [start for start in starts if start.rules == rules]
-        simulate(inside, own, max(ROWS // len(starts), 1), minutes * MINUTE, key=key, most_orders=most)
-    if not inside.kept["type"]:
-        raise ValueError(f"no order came in {minutes} minutes of simulations: the maker has learned nothing")
-    return inside.draws()
+    rollouts, most = max(stage.rows // len(starts), 1), busiest(start.history for start in starts)
+    calls = [
+        (inside, own[part::PARTS], rollouts, stage.minutes, key, part, most)
+        for rules in dict.fromkeys(start.rules for start in starts)
+        for own in [[start for start in starts if start.rules == rules]]
+        for part in range(min(PARTS, len(own)))
+    ]
+    found = [draws for draws in in_processes(-1, _part, calls) if draws]
+    if not found:
+        raise ValueError(f"no order came in {stage.minutes} minutes of simulations: the maker has learned nothing")
+    return {field: Draws.joined(draws[field] for draws in found) for field in found[0]}
+
+
+def _part(
+    inside: _Inside, starts: list[Start], rollouts: int, minutes: int, key: int, part: int, most: Mapping[str, int]
+) -> dict[str, Draws]:
+    """Those of a part of the starts."""
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        simulate(inside, starts, rollouts, minutes * MINUTE, key=key, most_orders=most)
+    return inside.draws(DRAWS // PARTS, np.random.default_rng([key, part]))
 
 
 def balance(
     maker: OrderMaker,
     tokeniser: Tokeniser,
     files: TokenFiles,
-    starts: Callable[[int, int], Sequence[Start]],
+    starts: Callable[[int, Stage], Sequence[Start]],
+    stages: Sequence[Stage],
     *,
     rounds: int,
     context: int,
@@ -182,7 +231,9 @@ def balance(
     files
         Of training.
     starts
-        Gives starts of a round by its number and the minutes of its simulations.
+        Gives starts of a round by its number and stage.
+    stages
+        Of equal shares of the rounds.
 
     Returns
     -------
@@ -202,13 +253,14 @@ def balance(
     found: dict[str, list[float]] = {field: [] for field in PARTITIONS}
     maker.balance.put(wanted.edges, biases)
     for number in range(rounds):
-        minutes = MINUTES[number * len(MINUTES) // rounds]
-        lately.append(_simulated(_Inside(maker, tokeniser, context), starts(number, minutes), minutes, seed + number))
+        stage = stages[number * len(stages) // rounds]
+        inside = _Inside(maker, tokeniser, context)
+        lately.append(_simulated(inside, starts(number, stage), stage, seed + number))
         for field, own in found.items():
             own.append(apart(lately[-1][field], wanted.counts[field], biases[field]))
             together = Draws.joined(draws[field] for draws in lately)
             biases[field] = rake(together, wanted.counts[field], biases[field])
         maker.balance.put(wanted.edges, biases)
         text = ", ".join(f"{field} {own[-1]:.3f}" for field, own in found.items())
-        say(f"balance, round {number + 1} of {rounds}: over {minutes} minutes frequencies were off by {text}")
+        say(f"balance, round {number + 1} of {rounds}: over {stage.minutes} minutes frequencies were off by {text}")
     return found

@@ -45,7 +45,7 @@ class NoisySession(RecurrentSession):
         number = self.index[rows] + self.fresh[rows]
         uniforms = self.streams.uniforms(rows, number, NOISE, self.maker.noise.in_features)
         noise = torch.as_tensor(ndtri(uniforms).astype(np.float32), device=self.device)
-        return self.maker.context(hidden, features, noise)
+        return super()._context(rows, hidden + self.maker.noise(noise), features)
 
     def _weighed(
         self, field: str, rows: Rows, logits: NDArray[np.float64], possible: NDArray[np.bool_], drawn: Ints

@@ -63,10 +63,10 @@ class OrderGan(OrderByOrder):
         )
 
     def check(self, dataset: Dataset, periods: Sequence[Period]) -> None:
-        from marsbench.learning.balancing import long_enough
+        from marsbench.learning.balancing import stages_for
 
         if self.options["rounds"]:
-            long_enough(dataset, periods)
+            stages_for(dataset, periods)
 
     def checked(self, result: TrainingResult) -> None:
         from marsbench.learning.adversarial import check_learned
@@ -77,7 +77,7 @@ class OrderGan(OrderByOrder):
         self, model: nn.Module, dataset: Dataset, periods: Sequence[Period], prepared: Prepared, seed: int, work: Work
     ) -> Mapping[str, Any]:
         """Biases of the maker, and how far frequencies in simulations were off before each round."""
-        from marsbench.learning.balancing import balance, round_starts
+        from marsbench.learning.balancing import balance, round_starts, stages_for
 
         network: Any = model
         rounds = self.options["rounds"]
@@ -85,7 +85,7 @@ class OrderGan(OrderByOrder):
             return {}
         found = balance(
             network.maker, prepared.tokeniser, prepared.train, partial(round_starts, dataset, periods, rounds=rounds),
-            rounds=rounds, context=self.options["context"], seed=seed, say=work.say,
+            stages_for(dataset, periods), rounds=rounds, context=self.options["context"], seed=seed, say=work.say,
         )  # fmt: skip
         return {"balance": found}
 

@@ -112,6 +112,10 @@ STATES: dict[str, type[nn.Module]] = {"touch": TouchState, "paper": PaperState, 
 class OrderHead(Protocol):
     """What draws the next order, a field after the other."""
 
+    def for_rollouts(self) -> OrderHead:
+        """The same up to rounding, made for the few rows of a step."""
+        ...
+
     def context(self, hidden: Tensor, features: Tensor) -> Tensor:
         """What everything is decided from ``[..., c]``: the orders so far and the state as it is now ``[..., F]``."""
         ...
@@ -161,6 +165,12 @@ class FactorisedHead(nn.Module):
         self.kind = mlp(d, d, SIZES[0])
         self.price = mlp(d, 2 * d, SIZES[1] * classes)
         self.volume = mlp(d, d, SIZES[2] * classes)
+
+    def for_rollouts(self) -> OrderHead:
+        """Without torch where that can be."""
+        from marsbench.learning.order_steps import FactorisedSteps, can_step
+
+        return FactorisedSteps(self) if can_step(self) else self
 
     def context(self, hidden: Tensor, features: Tensor) -> Tensor:
         """What everything is decided from: the decoder's ``[..., d]`` and the state as it is now ``[..., F]``."""

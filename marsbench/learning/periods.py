@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from joblib import Parallel, delayed
-
+from marsbench.parallel import in_processes
 from marsbench.progress import bar
 
 if TYPE_CHECKING:
@@ -21,5 +20,5 @@ def each_period(
 ) -> Iterator[Any]:
     """What ``work(dataset, period, *more)`` gives for each period, in order, behind a bar that says ``what``."""
     jobs = -1 if len(periods) >= PARALLEL_FROM else 1
-    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(work)(dataset, p, *more) for p in periods)
+    found = in_processes(jobs, work, ((dataset, p, *more) for p in periods))
     yield from bar(found, total=len(periods), desc=what, unit="day")

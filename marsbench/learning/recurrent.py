@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from marsbench.learning.layouts import LAYOUTS
 from marsbench.learning.order_heads import STATES, OrderEmbedding, initialise
+from marsbench.learning.order_steps import ReaderSteps, can_step
 from marsbench.learning.token_session import Beginning
 from marsbench.simulation.contracts import Rows
 
@@ -64,6 +65,7 @@ class RecurrentRecall:
 
     def __init__(self, readers: Sequence[OrderReader], starts: Sequence[Beginning], rollouts: int) -> None:
         self.readers = list(readers)
+        self.steps = [ReaderSteps(reader) for reader in self.readers if can_step(reader)]
         self.device = next(self.readers[0].parameters()).device
         self.all = self._begun(starts, rollouts)
         self.own = [(h.clone(), c.clone()) for h, c in self.all]
@@ -115,9 +117,16 @@ class RecurrentRecall:
         if both.any():
             self._step(self.own, rows[both], tokens[both], features[both], group[both])
 
-    def _step(self, states: list[tuple[Tensor, Tensor]], rows: Rows, *read: Any) -> None:
+    def _step(
+        self, states: list[tuple[Tensor, Tensor]], rows: Rows, tokens: NDArray[np.int64], features: NDArray[Any],
+        group: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        if self.steps:
+            for step, (h, c) in zip(self.steps, states, strict=True):
+                step(rows, tokens, features, group, h, c)
+            return
         where = torch.as_tensor(rows, device=self.device)
-        given = self._tensors(*read)
+        given = self._tensors(tokens, features, group)
         for reader, (h, c) in zip(self.readers, states, strict=True):
             x = reader.embed(*given)[:, None]
             h[:, where], c[:, where] = reader.lstm(x, (h[:, where], c[:, where]))[1]

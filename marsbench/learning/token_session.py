@@ -166,7 +166,8 @@ class TokenSession(Session):
         context: int,
         sampling: Sampling,
     ) -> None:
-        self.head, self.tokeniser, self.sampling = head, tokeniser, sampling
+        self.head = None if head is None else head.for_rollouts()
+        self.tokeniser, self.sampling = tokeniser, sampling
         self.slots = Slots(tokeniser.vocabulary)
         self.streams, self.rules = streams, starts[0].rules
         self.lot = float(self.rules.lot_shares)

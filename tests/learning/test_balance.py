@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,12 @@ from marsbench.learning.balance import (
     cells_of,
     shape,
 )
-from marsbench.learning.balancing import Wanted, balance, long_enough, round_starts
+from marsbench.learning.balancing import EVERY_MINUTES, STAGES, Stage, Wanted, balance, round_starts, stages_for
 from marsbench.learning.noisy_session import NoisySession
 from marsbench.learning.order_players import OrderMaker
 from marsbench.learning.order_stream import STATE
 from marsbench.learning.token_data import Prepared, prepare
+from marsbench.learning.token_files import Windows
 from marsbench.market.rules import MINUTE
 from marsbench.simulation.contracts import Session, Start
 from marsbench.simulation.randomness import Streams
@@ -82,8 +84,8 @@ def test_cells_hold_the_shares_of_training_that_they_are_made_for() -> None:
         if name in STATE:
             np.testing.assert_allclose(share, expected, atol=0.005)
         elif name == PACE:
-            by_time = share.reshape(-1, CELLS)
-            np.testing.assert_allclose(by_time / by_time.sum(axis=1, keepdims=True), [expected] * 6, atol=0.02)
+            by_group = share.reshape(-1, CELLS)
+            np.testing.assert_allclose(by_group / by_group.sum(axis=1, keepdims=True), [expected] * GROUPS, atol=0.01)
         elif name == HOUR:
             assert (share > 0).all()
         first += cells_of(name, GROUPS)
@@ -142,8 +144,6 @@ def test_a_hasty_maker_comes_to_the_pace_and_the_sides_of_training(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Simulations that count here begin elsewhere than those that the biases were fitted in, and last twice as long."""
-    monkeypatch.setattr(balancing, "ROWS", 16)
-    monkeypatch.setattr(balancing, "MINUTES", (5,))
     monkeypatch.setattr(raking, "PRIOR", 100.0)
     data = open_dataset(str(one_day_market()))
     periods = data.split("train")
@@ -152,7 +152,7 @@ def test_a_hasty_maker_comes_to_the_pace_and_the_sides_of_training(
     rounds = 4
     found = balance(
         maker, prepared.tokeniser, prepared.train, partial(round_starts, data, periods, rounds=rounds),
-        rounds=rounds, context=32, seed=0, say=said.append,
+        [Stage(5, 16)], rounds=rounds, context=32, seed=0, say=said.append,
     )  # fmt: skip
     assert len(said) == rounds
     assert all(len(own) == rounds for own in found.values())
@@ -183,21 +183,24 @@ def test_a_hasty_maker_comes_to_the_pace_and_the_sides_of_training(
 def test_training_that_is_too_short_to_simulate_says_so() -> None:
     data = open_dataset(str(one_day_market()))
     (period,) = data.split("train")
-    short = replace(period, end_ns=period.start_ns + 29 * MINUTE)
-    assert long_enough(data, [short, period]) == [period]
+    short, longer, whole = (replace(period, end_ns=period.start_ns + m * MINUTE) for m in (29, 60, 240))
+    assert stages_for(data, [short, whole]) == STAGES
+    assert [stage.minutes for stage in stages_for(data, [short, longer])] == [5, 20, 50, 50]
     with pytest.raises(ValueError, match="no training period lasts 30 minutes"):
-        long_enough(data, [short])
+        stages_for(data, [short])
 
 
 def test_a_simulation_without_orders_is_no_ground_for_biases(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(balancing, "in_processes", lambda _, work, calls: [work(*call) for call in calls])
     monkeypatch.setattr(balancing, "simulate", lambda *_, **__: [])
     data = open_dataset(str(one_day_market()))
-    starts = round_starts(data, data.split("train"), 0, 5, rounds=1)[:1]
+    stage = Stage(5, 1)
+    starts = round_starts(data, data.split("train"), 0, stage, rounds=1)
     with pytest.raises(ValueError, match="no order came in 5 minutes"):
         balance(
-            hasty(1), prepared.tokeniser, prepared.train, lambda *_: starts, rounds=1, context=32, seed=0,
+            hasty(1), prepared.tokeniser, prepared.train, lambda *_: starts, [stage], rounds=1, context=32, seed=0,
             say=lambda _: None,
         )  # fmt: skip
 
@@ -205,7 +208,7 @@ def test_a_simulation_without_orders_is_no_ground_for_biases(
 def test_starts_of_rounds_lie_within_training_and_leave_time_to_go_on() -> None:
     data = open_dataset(str(one_day_market()))
     (period,) = data.split("train")
-    starts = round_starts(data, [period], 3, 20, rounds=4)
+    starts = round_starts(data, [period], 3, Stage(20, 120), rounds=4)
     clocks = [start.clock_ns for start in starts]
     assert clocks == sorted(set(clocks))
     assert min(clocks) >= period.start_ns + 10 * MINUTE
@@ -216,7 +219,38 @@ def test_starts_of_rounds_lie_within_training_and_leave_time_to_go_on() -> None:
 def test_nothing_is_fitted_in_no_rounds(prepared: Prepared) -> None:
     maker = hasty(1)
     found = balance(
-        maker, prepared.tokeniser, prepared.train, lambda *_: [], rounds=0, context=32, seed=0, say=lambda _: None
-    )
+        maker, prepared.tokeniser, prepared.train, lambda *_: [], STAGES, rounds=0, context=32, seed=0,
+        say=lambda _: None,
+    )  # fmt: skip
     assert found == {field: [] for field in PARTITIONS}
     assert all((bias == 0).all() for bias in maker.balance.biases().values())
+
+
+def test_single_starts_of_many_instruments_are_not_all_at_the_same_time() -> None:
+    data = open_dataset(str(one_day_market()))
+    (period,) = data.split("train")
+    many = [replace(period, instrument=f"{period.instrument}-{k}") for k in range(12)]
+    lone: Any = SimpleNamespace(
+        name=data.name, trajectory=lambda p: replace(data.trajectory(period), instrument=p.instrument)
+    )
+    times = {
+        number: [start.clock_ns for start in round_starts(lone, many, number, Stage(20, 12), rounds=3)]
+        for number in range(3)
+    }
+    assert all(len(own) == len(many) and len(set(own)) >= len(many) // 2 for own in times.values())
+    assert len({tuple(own) for own in times.values()}) == len(times)
+
+
+def test_orders_before_the_first_simulation_do_not_count(prepared: Prepared) -> None:
+    """The first minutes of a session have frequencies of their own, and no simulation goes through them."""
+    wanted = Wanted(prepared.train, prepared.tokeniser)
+    (part,) = prepared.train.parts
+    since = STATE.index("seconds_since_open")
+    edge = prepared.tokeniser.layout.scaler.column("seconds_since_open", (60.0 * EVERY_MINUTES,))[0, 0]
+    windows = Windows(prepared.train, min(balancing.LENGTH, part.rows - 1), 0)
+    batch = windows.batch(0, windows.per_epoch)
+    later = int((batch["features"][:, 1:, since].astype(np.float32) > edge).sum())
+    whole = batch["tokens"][:, 1:, 0].size
+    hours = wanted.counts["type"][: cells_of(HOUR, 1)]
+    assert 0 < later < whole
+    assert hours.sum() == later
