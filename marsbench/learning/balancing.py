@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from marsbench.fitting import spread_periods
 from marsbench.learning.balance import PARTITIONS, SINCE_OPEN_S, TOKENS, Edges, shape
@@ -206,9 +204,7 @@ def _part(
     inside: _Inside, starts: list[Start], rollouts: int, minutes: int, key: int, part: int, most: Mapping[str, int]
 ) -> dict[str, Draws]:
     """Those of a part of the starts."""
-    with threadpool_limits(1):
-        torch.set_num_threads(1)
-        simulate(inside, starts, rollouts, minutes * MINUTE, key=key, most_orders=most)
+    simulate(inside, starts, rollouts, minutes * MINUTE, key=key, most_orders=most)
     return inside.draws(DRAWS // PARTS, np.random.default_rng([key, part]))
 
 

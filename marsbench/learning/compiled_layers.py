@@ -8,6 +8,7 @@ single precision.
 from __future__ import annotations
 
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  numba's products; here before anybody limits the threads of BLAS
 from numba import njit
 
 _F = np.float32

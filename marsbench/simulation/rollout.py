@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from marsbench.market.clearing_house import ClearingHouse, Events
 from marsbench.market.orders import FILL, MARKET, ORDER
@@ -259,9 +260,10 @@ def simulate(
     Runaway
         If a market sends far more orders than ``most_orders``.
     """
-    rollout = _Rollout(generator, starts, rollouts, horizon_ns, key, agents, control, most_orders)
-    rollout.run(progress)
-    rows = rollout.trajectories({"generator": generator.name, "key": key})
+    with threadpool_limits(1, user_api="blas"):  # of a few rows' products; on a busy machine threads wait endlessly
+        rollout = _Rollout(generator, starts, rollouts, horizon_ns, key, agents, control, most_orders)
+        rollout.run(progress)
+        rows = rollout.trajectories({"generator": generator.name, "key": key})
     if notes := rollout.session.notes():
         rows[0][0] = rows[0][0].with_labels(notes=dict(notes))
     return rows

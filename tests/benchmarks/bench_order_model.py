@@ -48,8 +48,8 @@ class Enough(Exception):
 class Timed:
     """A session that notes the CPU time of some of its steps, and then ends the simulation."""
 
-    def __init__(self, session: Any) -> None:
-        self.session, self.steps, self.orders = session, 0, 0
+    def __init__(self, session: Any, rows: int) -> None:
+        self.session, self.rows, self.steps, self.orders = session, rows, 0, 0
         self.notes, self.propose, self.observe = session.notes, session.propose, session.observe
 
     def decide(self, rows: Any, book: Any) -> Any:
@@ -58,7 +58,7 @@ class Timed:
         if self.steps == WARM_UP + STEPS:
             self.orders_per_second = self.orders / (time.process_time() - self.began)
             raise Enough
-        assert len(rows) == ROLLOUTS
+        assert len(rows) == self.rows
         self.steps += 1
         self.orders += len(rows) if self.steps > WARM_UP else 0
         return self.session.decide(rows, book)
@@ -72,8 +72,8 @@ class TimedGenerator:
     def __init__(self, generator: SessionGenerator) -> None:
         self.generator = generator
 
-    def open(self, *args: Any, **more: Any) -> Any:
-        self.session = Timed(self.generator.open(*args, **more))
+    def open(self, starts: Any, rollouts: int, **more: Any) -> Any:
+        self.session = Timed(self.generator.open(starts, rollouts, **more), len(starts) * rollouts)
         return self.session
 
 
@@ -86,11 +86,11 @@ def generator(compiled: bool, **parameters: Any) -> Any:
     return made
 
 
-def orders_per_second(made: Any, start: Start) -> float:
-    """In the steady state of 128 rollouts."""
+def orders_per_second(made: Any, start: Start, rollouts: int = ROLLOUTS) -> float:
+    """In the steady state of so many rollouts."""
     timed: Any = TimedGenerator(made)
     try:
-        simulate(timed, [start], ROLLOUTS, 25 * MINUTE, key=0)
+        simulate(timed, [start], rollouts, 25 * MINUTE, key=0)
     except Enough:
         return float(timed.session.orders_per_second)
     raise AssertionError("the simulation ended before it was timed")
