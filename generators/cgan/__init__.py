@@ -64,8 +64,8 @@ class CGan(OrderGan):
     """
 
     name = "cgan"
-    version = 2
-    training_version = 2
+    version = 3
+    training_version = 3
     summary = "conditional GAN world agent: next order from market state and noise, Wasserstein critic"
     source = "Coletta et al. (2021), Towards realistic market simulations; Coletta et al. (2022), World agent"
     checkpoints = Path(__file__).parent / "checkpoints"
@@ -83,7 +83,7 @@ class CGan(OrderGan):
         context: int = 128,
         batch: int = 64,
         learning_rate: float = 1e-3,
-        rounds: int = 8,
+        rounds: int = 9,
         init: str = FRESH,
         device: str = "auto",
     ) -> None:

@@ -41,8 +41,8 @@ class StockGanOrders(OrderGan):
     """
 
     name = "stock-gan"
-    version = 2
-    training_version = 2
+    version = 3
+    training_version = 3
     summary = "conditional Wasserstein GAN of orders with a pre-trained network for the double auction"
     source = "Li, Wang, Lin, Sinha, Wellman (2020), Generating realistic stock market order streams"
     checkpoints = Path(__file__).parent / "checkpoints"
@@ -60,7 +60,7 @@ class StockGanOrders(OrderGan):
         context: int = 128,
         batch: int = 64,
         learning_rate: float = 1e-3,
-        rounds: int = 8,
+        rounds: int = 9,
         init: str = FRESH,
         device: str = "auto",
     ) -> None:

@@ -48,11 +48,11 @@ class Stage(NamedTuple):
     """Side by side."""
 
 
-STAGES = (Stage(5, 240), Stage(20, 120), Stage(80, 60), Stage(220, 40))
-"""Of each quarter of the rounds. A drift that short simulations do not show leads long ones far away, and long ones are
+STAGES = (Stage(5, 240), Stage(20, 120), Stage(80, 60))
+"""Of each third of the rounds. A drift that short simulations do not show leads long ones far away, and long ones are
 not worth their time before the short ones are right."""
 LEAST_MINUTES = 20
-"""The last stages are shorter where training periods are, but not shorter than this."""
+"""The last stage is shorter where training periods are, but not shorter than this."""
 PARTS = 8
 """Simulations are spread over processes in so many parts."""
 EVERY_MINUTES = 10

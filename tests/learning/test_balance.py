@@ -183,9 +183,9 @@ def test_a_hasty_maker_comes_to_the_pace_and_the_sides_of_training(
 def test_training_that_is_too_short_to_simulate_says_so() -> None:
     data = open_dataset(str(one_day_market()))
     (period,) = data.split("train")
-    short, longer, whole = (replace(period, end_ns=period.start_ns + m * MINUTE) for m in (29, 60, 240))
+    short, longer, whole = (replace(period, end_ns=period.start_ns + m * MINUTE) for m in (29, 60, 90))
     assert stages_for(data, [short, whole]) == STAGES
-    assert [stage.minutes for stage in stages_for(data, [short, longer])] == [5, 20, 50, 50]
+    assert [stage.minutes for stage in stages_for(data, [short, longer])] == [5, 20, 50]
     with pytest.raises(ValueError, match="no training period lasts 30 minutes"):
         stages_for(data, [short])
 
