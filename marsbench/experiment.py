@@ -64,6 +64,8 @@ class Bench:
     """What was already fitted anew in this run, where everything is done anew."""
     simulated: set[str] = field(default_factory=set)
     """Chunks that this run has simulated."""
+    took: dict[str, float] = field(default_factory=dict)
+    """Seconds that the last unit of each label took."""
 
     @property
     def artifacts(self) -> Path:

@@ -246,10 +246,12 @@ def _execute(plan: Suite, bench: Bench, overwrite: Overwrite, track: bool) -> Re
                         todo.append(unit)
                         continue
                     (report.failed if stored.status == "failed" else report.kept).append(unit.path)
+                    bench.took[unit.entrant.label] = stored.cost.get("wall_s", 0.0)
                     tracker.log(unit.path)
                     finished()
                 for unit, result in _evaluated(todo, bench):
                     _file(unit, result, bench, report)
+                    bench.took[unit.entrant.label] = result.cost.get("wall_s", 0.0)
                     tracker.log(unit.path)
                     finished()
         except KeyboardInterrupt:
@@ -322,12 +324,18 @@ def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Re
         for unit in units:
             yield unit, evaluate(unit.course, unit.entrant, unit.seed, bench)
         return
-    long_first = sorted(range(len(units)), key=lambda i: not isinstance(make(units[i].entrant), Trained))
+    long_first = sorted(range(len(units)), key=lambda i: -_expected_s(units[i].entrant, bench))
     calls = ((i, units[i], replace(bench, jobs=1)) for i in long_first)
     for i, result, refreshed, simulated in in_processes(processes, _work, calls, ordered=False):
         bench.refreshed.update(refreshed)
         bench.simulated.update(simulated)
         yield units[i], result
+
+
+def _expected_s(entrant: Entrant, bench: Bench) -> float:
+    """How long a unit may take, by the task before; not known, what is trained takes longest."""
+    unknown = math.inf if isinstance(make(entrant), Trained) else 0.0
+    return bench.took.get(entrant.label, unknown)
 
 
 def _chunks(course: Course) -> float:

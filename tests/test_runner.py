@@ -385,6 +385,33 @@ def test_units_of_few_chunks_run_side_by_side_and_come_to_the_same(
     assert {p.parent.name: scores_of(p) for p in together.done} == {p.parent.name: scores_of(p) for p in alone.done}
 
 
+def test_who_took_longest_in_the_task_before_comes_first(
+    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that comes last on two processes would end with one of them."""
+    turns: list[list[str]] = []
+
+    def counted(processes: int, work: Any, calls: Any, *, ordered: bool) -> Any:
+        found = list(calls)
+        turns.append([unit.entrant.label for _, unit, _ in found])
+        for number, unit, bench in found:
+            result = runner.evaluate(unit.course, unit.entrant, unit.seed, bench)
+            took = {"zero-intelligence": 2.0, "bootstrap": 9.0, "other-day": 5.0}[unit.entrant.label]
+            yield number, replace(result, cost={**result.cost, "wall_s": took}), set(), set()
+
+    monkeypatch.setattr(runner, "in_processes", counted)
+    names = ["zero-intelligence", "bootstrap", "other-day"]
+    asked: dict[str, Any] = {"datasets": [str(market)], "track": False, "jobs": 2}
+    first, second = "realism,rollouts=1,minutes=10", "realism,rollouts=1,minutes=11"
+    runner.run(names, results=tmp_path, tasks=[first, second], **asked)
+    assert turns == [names, ["bootstrap", "other-day", "zero-intelligence"]]
+    turns.clear()
+    for label in names:  # kept results tell it as well
+        shutil.rmtree(next(tmp_path.glob(f"runs/*/*minutes=11*/{label}")))
+    runner.run(names, results=tmp_path, tasks=[first, second], **asked)
+    assert turns == [["bootstrap", "other-day", "zero-intelligence"]]
+
+
 def test_units_run_in_order_where_their_chunks_keep_more_processes_busy(
     market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
