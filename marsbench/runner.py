@@ -246,12 +246,12 @@ def _execute(plan: Suite, bench: Bench, overwrite: Overwrite, track: bool) -> Re
                         todo.append(unit)
                         continue
                     (report.failed if stored.status == "failed" else report.kept).append(unit.path)
-                    bench.took[unit.entrant.label] = stored.cost.get("wall_s", 0.0)
+                    _note(unit, stored, bench)
                     tracker.log(unit.path)
                     finished()
                 for unit, result in _evaluated(todo, bench):
                     _file(unit, result, bench, report)
-                    bench.took[unit.entrant.label] = result.cost.get("wall_s", 0.0)
+                    _note(unit, result, bench)
                     tracker.log(unit.path)
                     finished()
         except KeyboardInterrupt:
@@ -330,6 +330,12 @@ def _evaluated(units: Sequence[_Unit], bench: Bench) -> Iterator[tuple[_Unit, Re
         bench.refreshed.update(refreshed)
         bench.simulated.update(simulated)
         yield units[i], result
+
+
+def _note(unit: _Unit, result: Result, bench: Bench) -> None:
+    """How long it took; what failed says nothing."""
+    if result.status != "failed":
+        bench.took[unit.entrant.label] = result.cost.get("wall_s", 0.0)
 
 
 def _expected_s(entrant: Entrant, bench: Bench) -> float:

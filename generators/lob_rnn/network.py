@@ -132,10 +132,6 @@ class FourSteps:
         self.kind_for_volume = weights_of(networks.kind_for[1])[0]
         self.volume = weights_of(networks.price_for, networks.volume)
 
-    def for_rollouts(self) -> OrderHead:
-        """They are."""
-        return self
-
     def context(self, hidden: Tensor, features: Tensor) -> Tensor:
         """``[k, 4 d]``."""
         states = features.float().numpy()

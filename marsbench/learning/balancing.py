@@ -134,7 +134,7 @@ class _Inside(SessionGenerator):
         return session
 
     def draws(self, most: int, rng: np.random.Generator) -> dict[str, Draws]:
-        """What was drawn from by field, at most so much of it; empty where nothing was."""
+        """What was drawn from, at most so much of it, by field; fields that nothing was drawn of are left out."""
         out = {}
         for field, parts in self.kept.items():
             if parts:
@@ -162,7 +162,13 @@ def stages_for(dataset: Dataset, periods: Sequence[Period]) -> tuple[Stage, ...]
 
 
 def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, stage: Stage, *, rounds: int) -> list[Start]:
-    """Starts of a round, spread over times and days of training; each round uses others where there are enough."""
+    """Starts of a round, spread over times and days of training; each round uses others where there are enough.
+
+    Raises
+    ------
+    ValueError
+        If none has so many minutes of trading after it (periods are long enough on the clock, but lunch is in them).
+    """
     room = (EVERY_MINUTES + stage.minutes) * MINUTE
     by_name: dict[str, list[Period]] = {}
     for period in spread_periods([p for p in periods if p.end_ns - p.start_ns >= room], PERIODS):
@@ -176,6 +182,11 @@ def round_starts(dataset: Dataset, periods: Sequence[Period], number: int, stage
         most = min(max(stage.rows // len(by_name), 1), len(every))
         shift = (at + number) * GOLDEN % 1.0  # instruments with a start each do not all begin at the same time
         starts += [start_within(*every[int((k + shift) * len(every) / most)]) for k in range(most)]
+    if not starts:
+        raise ValueError(
+            f"{dataset.name}: nowhere in training do {stage.minutes} minutes of trading follow the first "
+            f"{EVERY_MINUTES}: give more data, or train with rounds=0"
+        )
     return starts
 
 
@@ -188,16 +199,17 @@ def _simulated(inside: _Inside, starts: Sequence[Start], stage: Stage, key: int)
         If nothing was.
     """
     rollouts, most = max(stage.rows // len(starts), 1), busiest(start.history for start in starts)
-    calls = [
-        (inside, own[part::PARTS], rollouts, stage.minutes, key, part, most)
-        for rules in dict.fromkeys(start.rules for start in starts)
-        for own in [[start for start in starts if start.rules == rules]]
-        for part in range(min(PARTS, len(own)))
-    ]
-    found = [draws for draws in in_processes(-1, _part, calls) if draws]
-    if not found:
+    calls = []
+    for rules in dict.fromkeys(start.rules for start in starts):
+        own = [start for start in starts if start.rules == rules]
+        calls += [(inside, own[part::PARTS], rollouts, stage.minutes, key, part, most) for part in range(PARTS)]
+    found: dict[str, list[Draws]] = {field: [] for field in PARTITIONS}
+    for draws in in_processes(-1, _part, [call for call in calls if call[1]]):
+        for field, drawn in draws.items():
+            found[field].append(drawn)
+    if not found["type"]:
         raise ValueError(f"no order came in {stage.minutes} minutes of simulations: the maker has learned nothing")
-    return {field: Draws.joined(draws[field] for draws in found) for field in found[0]}
+    return {field: Draws.joined(parts) for field, parts in found.items()}
 
 
 def _part(

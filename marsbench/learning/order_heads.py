@@ -112,10 +112,6 @@ STATES: dict[str, type[nn.Module]] = {"touch": TouchState, "paper": PaperState, 
 class OrderHead(Protocol):
     """What draws the next order, a field after the other."""
 
-    def for_rollouts(self) -> OrderHead:
-        """The same up to rounding, made for the few rows of a step."""
-        ...
-
     def context(self, hidden: Tensor, features: Tensor) -> Tensor:
         """What everything is decided from ``[..., c]``: the orders so far and the state as it is now ``[..., F]``."""
         ...
@@ -134,6 +130,14 @@ class OrderHead(Protocol):
 
     def volume_logits(self, context: Tensor, types: Tensor, price: Tensor) -> Tensor:
         """``[..., 32]``."""
+        ...
+
+
+class LearnedHead(OrderHead, Protocol):
+    """A head that is trained."""
+
+    def for_rollouts(self) -> OrderHead:
+        """The same up to rounding, made for the few rows of a step."""
         ...
 
 

@@ -67,10 +67,6 @@ class FactorisedSteps:
         self.price = weights_of(head.given_type, head.price)
         self.volume = weights_of(head.given_price, head.volume)
 
-    def for_rollouts(self) -> FactorisedSteps:
-        """They are."""
-        return self
-
     def context(self, hidden: Tensor, features: Tensor) -> Tensor:
         """``[k, d]``."""
         return torch.from_numpy(self.look(hidden.numpy(), features.float().numpy()))

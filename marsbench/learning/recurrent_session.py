@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from marsbench.learning.order_heads import OrderHead
+from marsbench.learning.order_heads import LearnedHead
 from marsbench.learning.recurrent import OrderReader, RecurrentRecall
 from marsbench.learning.sampling import Sampling
 from marsbench.learning.token_session import TokenSession
@@ -26,7 +26,7 @@ class RecurrentSession(TokenSession):
     def __init__(
         self,
         readers: Sequence[OrderReader],
-        head: OrderHead,
+        head: LearnedHead,
         tokeniser: Tokeniser,
         starts: Sequence[Start],
         rollouts: int,

@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from marsbench.learning.activity import busy_rows
-from marsbench.learning.order_heads import OrderHead
+from marsbench.learning.order_heads import LearnedHead
 from marsbench.learning.order_stream import (
     BEGIN,
     WIDTH,
@@ -156,7 +156,7 @@ class TokenSession(Session):
 
     def __init__(
         self,
-        head: OrderHead | None,
+        head: LearnedHead | None,
         tokeniser: Tokeniser,
         starts: Sequence[Start],
         rollouts: int,

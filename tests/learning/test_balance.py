@@ -205,6 +205,53 @@ def test_a_simulation_without_orders_is_no_ground_for_biases(
         )  # fmt: skip
 
 
+def drawn(inside: Any, field: str, n: int) -> None:
+    """As if so many of a field had been drawn."""
+    cells = np.zeros((n, len(PARTITIONS[field])), np.int32)
+    inside.kept[field].append(raking.Draws(cells, np.zeros((n, SLOTS[field]), np.float32)))
+
+
+def test_simulations_in_which_nothing_came_do_not_hide_those_of_other_parts(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interval is drawn at the start; whether the order comes within the horizon is another matter."""
+
+    def one_part_is_busy(inside: Any, starts: list[Start], *_: Any, **__: Any) -> None:
+        drawn(inside, "interval", 3)
+        if starts[0] is busy:
+            for field in ("type", "price", "volume"):
+                drawn(inside, field, 2)
+
+    monkeypatch.setattr(balancing, "in_processes", lambda _, work, calls: [work(*call) for call in calls])
+    monkeypatch.setattr(balancing, "simulate", one_part_is_busy)
+    data = open_dataset(str(one_day_market()))
+    stage = Stage(5, 4)
+    starts = round_starts(data, data.split("train"), 0, stage, rounds=1)
+    assert len(starts) == 4
+
+    def found() -> dict[str, int]:
+        made = balancing._simulated(balancing._Inside(hasty(1), prepared.tokeniser, 32), starts, stage, 0)
+        return {field: len(draws.cells) for field, draws in made.items()}
+
+    busy: Any = starts[2]
+    counts = found()
+    assert counts["type"] == counts["price"] == counts["volume"] > 0
+    busy = None
+    with pytest.raises(ValueError, match="no order came in 5 minutes"):
+        found()
+
+
+def test_a_morning_too_short_and_lunch_are_not_enough() -> None:
+    data = open_dataset(str(one_day_market()))
+    (period,) = data.split("train")
+    begin = period.start_ns + 80 * MINUTE  # at ten to eleven; lunch is from half past eleven to one
+    late = replace(period, start_ns=begin, end_ns=begin + 150 * MINUTE)
+    day = data.trajectory(period)
+    lone: Any = SimpleNamespace(name=data.name, trajectory=lambda p: replace(day, start_ns=p.start_ns, end_ns=p.end_ns))
+    with pytest.raises(ValueError, match="do 80 minutes of trading follow the first 10"):
+        round_starts(lone, [late], 0, STAGES[-1], rounds=1)
+
+
 def test_starts_of_rounds_lie_within_training_and_leave_time_to_go_on() -> None:
     data = open_dataset(str(one_day_market()))
     (period,) = data.split("train")
