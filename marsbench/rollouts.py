@@ -112,9 +112,7 @@ class Rollouts:
             )
         if isinstance(generator, PathGenerator) and agents:
             raise TypeError(f"generator {generator.name!r} makes price paths only: no agent can trade in them")
-        rows = len(starts) * rollouts
-        together = generator.rows_together(rows) if isinstance(generator, SessionGenerator) else ROWS_TOGETHER
-        chunks = chunked(starts, rollouts, together)
+        chunks = chunked(starts, rollouts, ROWS_TOGETHER)
         known = {_moment(s): start_hash(s) for s in {_moment(s): s for s in starts}.values()}
         paths = [self.path(generator, chunk, rollouts, horizon_ns, agents, known) for chunk in chunks]
         found: dict[Path, Sequence[Market]] = {}

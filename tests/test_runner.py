@@ -110,27 +110,6 @@ def test_rerunning_always_simulates_anew_and_gives_the_same_scores(
     assert scores_of(path) == scores
 
 
-def test_a_generator_says_how_many_rows_it_simulates_side_by_side(
-    market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from toy_plugin import ToyWalk
-
-    (path,) = run(market, tmp_path).paths
-    asked = []
-
-    def rows_together(self: Any, total: int) -> int:
-        asked.append(total)
-        return total // 4
-
-    monkeypatch.setattr(ToyWalk, "rows_together", rows_together)
-    log = tmp_path / "log"
-    monkeypatch.setenv("TOY_LOG", str(log))
-    (other,) = run(market, tmp_path / "other").paths
-    assert asked == [6 * 64]
-    assert len(log.read_text().splitlines()) == 6  # a start of 64 rollouts each: 96 rows hold one
-    assert scores_of(other) == scores_of(path)
-
-
 def test_results_do_not_depend_on_the_number_of_processes(market: Path, tmp_path: Path) -> None:
     (one,) = run(market, tmp_path / "r1").paths
     arguments = ["-g", "toy-walk", "-t", "toy", "-d", market, "--jobs", 2, "--results", "r2", "--no-track"]

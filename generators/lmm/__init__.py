@@ -15,7 +15,6 @@ from marsbench.learning.order_generator import FRESH, beginning_of, check_device
 from marsbench.learning.sampling import Sampling
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.contracts import (
-    ROWS_TOGETHER,
     Artifact,
     Budget,
     Session,
@@ -37,12 +36,6 @@ SMALL_TRAINING, SMALL_BATCH, LARGE_BATCH = 20_000_000, 16, 64
 """Orders to learn from, and sequences in a step up to so many and beyond."""
 PUBLIC = "microsoft/mars-order-model"
 """The authors' weights on the Hugging Face hub."""
-
-
-def _rows_together(total: int) -> int:
-    """Of an order model: few rollouts still come in chunks for two processes. Their last rows take longest, and more
-    chunks would mean more of them."""
-    return min(max(total // 2, 16), ROWS_TOGETHER)
 
 
 class LmmOrder(Trained, SessionGenerator):
@@ -160,9 +153,6 @@ class LmmOrder(Trained, SessionGenerator):
         self.model.eval().requires_grad_(False).to(device_of(self.name, self.device))
         self.model.decoder.compile_steps = self.compile
 
-    def rows_together(self, total: int) -> int:
-        return _rows_together(total)
-
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession
 
@@ -250,9 +240,6 @@ class MarsOrder(SessionGenerator):
         self.tokeniser, self.public = Tokeniser.load(artifact.folder), load_public(self.checkpoint)
         self.public.model.requires_grad_(False).to(device_of(self.name, self.device))
         self.public.model.decoder.compile_steps = self.compile
-
-    def rows_together(self, total: int) -> int:
-        return _rows_together(total)
 
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         from .session import OrderModelSession

@@ -13,6 +13,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from marsbench.learning.compiled_layers import exponential, rms_norm, sigmoid
+
 if TYPE_CHECKING:
     from .llama import Llama, Ring
 
@@ -41,7 +43,8 @@ def step(decoder: Llama, x: Tensor, ring: Ring, positions: Tensor) -> Tensor:
     for keys, values, own in zip(ring.keys, ring.values, decoder.for_steps(), strict=True):
         weights = (part.numpy() for part in own)
         _layer(out, seen, cos, sin, keys.numpy(), values.numpy(), *weights, *sizes)
-    return torch.from_numpy(_normed(out, decoder.norm.weight.detach().numpy(), shape.eps))
+    rms_norm(out, decoder.norm.weight.detach().numpy(), shape.eps)
+    return torch.from_numpy(out)
 
 
 def _rotation(positions: Any, width: int, theta: float) -> tuple[Any, Any]:
@@ -49,19 +52,6 @@ def _rotation(positions: Any, width: int, theta: float) -> tuple[Any, Any]:
     frequencies = np.float32(theta) ** (-np.arange(0, width, 2, dtype=np.float32) / np.float32(width))
     angles = positions[:, None].astype(np.float32) * frequencies
     return np.cos(angles), np.sin(angles)
-
-
-@njit(cache=True, fastmath=True)
-def _normed(x, weight, eps):  # type: ignore[no-untyped-def]
-    out = np.empty_like(x)
-    for r in range(x.shape[0]):
-        total = np.float32(0)
-        for j in range(x.shape[1]):
-            total += x[r, j] * x[r, j]
-        scale = np.float32(1) / np.sqrt(total / np.float32(x.shape[1]) + np.float32(eps))
-        for j in range(x.shape[1]):
-            out[r, j] = x[r, j] * scale * weight[j]
-    return out
 
 
 @njit(cache=True, fastmath=True)
@@ -78,11 +68,6 @@ def _linear(x, weight):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True)
-def _silu(x):  # type: ignore[no-untyped-def]
-    return x / (np.float32(1) + np.exp(-x))
-
-
-@njit(cache=True, fastmath=True)
 def _rotate(part, cos, sin):  # type: ignore[no-untyped-def]
     """In place, ``[head_width]``."""
     half = len(cos)
@@ -93,21 +78,26 @@ def _rotate(part, cos, sin):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True)
-def _attend(query, keys, values, count, out):  # type: ignore[no-untyped-def]
-    """Of one head, over ``count`` orders: keys ``[head_width, window]``, values ``[window, head_width]``."""
-    scores = np.zeros(count, np.float32)
-    for c in range(len(query)):
-        for j in range(count):
-            scores[j] += query[c] * keys[c, j]
-    highest, total = scores.max(), np.float32(0)
-    for j in range(count):
-        scores[j] = np.exp(scores[j] - highest)
-        total += scores[j]
+def _attend(queries, keys, values, count, out):  # type: ignore[no-untyped-def]
+    """Of heads that share keys ``[head_width, window]`` and values ``[window, head_width]``, over ``count`` orders.
+
+    Queries and out are ``[heads, head_width]``. Keys and values are read once, whatever the number of heads.
+    """
+    heads, width = queries.shape
+    shares = np.zeros((heads, count), np.float32)
+    for c in range(width):
+        for h in range(heads):
+            for j in range(count):
+                shares[h, j] += queries[h, c] * keys[c, j]
+    for own in shares:
+        own -= own.max()
+        exponential(own)
+        own /= own.sum()
     out[:] = 0
     for j in range(count):
-        share = scores[j] / total
-        for c in range(len(out)):
-            out[c] += share * values[j, c]
+        for h in range(heads):
+            for c in range(width):
+                out[h, c] += shares[h, j] * values[j, c]
 
 
 @njit(cache=True, fastmath=True)
@@ -115,10 +105,12 @@ def _layer(  # type: ignore[no-untyped-def]
     x, positions, cos, sin, keys, values, before, qkv, o_proj, between, gate_up, down, heads, kv_heads, width, eps
 ):
     """In place on ``x``, keys and values."""
-    rows, window, shared = x.shape[0], keys.shape[3], heads // kv_heads
+    rows, window = x.shape[0], keys.shape[3]
     scale = np.float32(width) ** np.float32(-0.5)
-    parts = _linear(_normed(x, before, eps), qkv)
-    attended = np.empty((rows, heads * width), np.float32)
+    normed = x.copy()
+    rms_norm(normed, before, eps)
+    parts = _linear(normed, qkv)
+    attended = np.empty((rows, kv_heads, heads // kv_heads, width), np.float32)
     for r in range(rows):
         slot, count = positions[r] % window, min(positions[r] + 1, window)
         for h in range(heads + kv_heads):
@@ -126,15 +118,16 @@ def _layer(  # type: ignore[no-untyped-def]
         for h in range(kv_heads):
             keys[r, h, :, slot] = parts[r, (heads + h) * width : (heads + h + 1) * width]
             values[r, h, slot] = parts[r, (heads + kv_heads + h) * width : (heads + kv_heads + h + 1) * width]
-        for h in range(heads):
-            query = parts[r, h * width : (h + 1) * width] * scale
-            g = h // shared
-            _attend(query, keys[r, g], values[r, g], count, attended[r, h * width : (h + 1) * width])
-    x += _linear(attended, o_proj)
-    both = _linear(_normed(x, between, eps), gate_up)
+        queries = (parts[r, : heads * width] * scale).reshape(kv_heads, heads // kv_heads, width)
+        for g in range(kv_heads):
+            _attend(queries[g], keys[r, g], values[r, g], count, attended[r, g])
+    x += _linear(attended.reshape(rows, heads * width), o_proj)
+    normed[:] = x
+    rms_norm(normed, between, eps)
+    both = _linear(normed, gate_up)
     hidden = both.shape[1] // 2
-    inner = np.empty((rows, hidden), np.float32)
+    inner = sigmoid(both[:, :hidden])
     for r in range(rows):
         for j in range(hidden):
-            inner[r, j] = _silu(both[r, j]) * both[r, hidden + j]
+            inner[r, j] *= both[r, j] * both[r, hidden + j]
     x += _linear(inner, down)

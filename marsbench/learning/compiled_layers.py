@@ -18,29 +18,40 @@ _MOST = _F(87.0)
 
 
 @njit(cache=True, error_model="numpy")
-def sigmoid(x):  # type: ignore[no-untyped-def]
-    """``[n, d]``. With an exponential of its own, which unlike the library's is computed for many numbers at once.
+def exponential(x):  # type: ignore[no-untyped-def]
+    """``[d]``, in place; unlike the library's it is computed for many numbers at once.
 
     exp(z) = 2^k exp(r) with whole k and |r| at most log(2) / 2; the polynomial for exp(r) is that of Cephes (expf).
     """
-    n, d = x.shape
-    out, power = np.empty((n, d), np.float32), np.empty(d, np.int32)
+    power = np.empty(len(x), np.int32)
     scale = power.view(np.float32)
-    for i in range(n):
-        for j in range(d):
-            z = min(max(-x[i, j], -_MOST), _MOST)
-            k = np.floor(z * _LOG2_E + _F(0.5))
-            r = z - k * _LN2_HIGH - k * _LN2_LOW
-            p = _F(1.9875691500e-4)
-            p = p * r + _F(1.3981999507e-3)
-            p = p * r + _F(8.3334519073e-3)
-            p = p * r + _F(4.1665795894e-2)
-            p = p * r + _F(1.6666665459e-1)
-            p = p * r + _F(5.0000001201e-1)
-            out[i, j] = p * r * r + r + _F(1)
-            power[j] = (np.int32(k) + np.int32(127)) << np.int32(23)
-        for j in range(d):
-            out[i, j] = _F(1) / (_F(1) + out[i, j] * scale[j])
+    for j in range(len(x)):
+        z = min(max(x[j], -_MOST), _MOST)
+        k = np.floor(z * _LOG2_E + _F(0.5))
+        r = z - k * _LN2_HIGH - k * _LN2_LOW
+        p = _F(1.9875691500e-4)
+        p = p * r + _F(1.3981999507e-3)
+        p = p * r + _F(8.3334519073e-3)
+        p = p * r + _F(4.1665795894e-2)
+        p = p * r + _F(1.6666665459e-1)
+        p = p * r + _F(5.0000001201e-1)
+        x[j] = p * r * r + r + _F(1)
+        power[j] = (np.int32(k) + np.int32(127)) << np.int32(23)
+    for j in range(len(x)):
+        x[j] *= scale[j]
+
+
+@njit(cache=True, error_model="numpy")
+def sigmoid(x):  # type: ignore[no-untyped-def]
+    """``[n, d]``."""
+    out = np.empty(x.shape, np.float32)
+    for i in range(x.shape[0]):
+        own = out[i]
+        for j in range(x.shape[1]):
+            own[j] = -x[i, j]
+        exponential(own)
+        for j in range(x.shape[1]):
+            own[j] = _F(1) / (_F(1) + own[j])
     return out
 
 

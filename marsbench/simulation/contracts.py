@@ -251,6 +251,7 @@ class Budget:
 
 
 ROWS_TOGETHER = 128
+"""So many rows of a simulation are simulated side by side, so that they share the work of a step."""
 
 
 class Generator(ABC):
@@ -295,14 +296,6 @@ class SessionGenerator(Generator):
     @abstractmethod
     def open(self, starts: Sequence[Start], rollouts: int, *, key: int, control: Any = None) -> Session:
         """Begin ``len(starts) * rollouts`` rows. ``key`` seeds all randomness, see ``randomness``."""
-
-    def rows_together(self, total: int) -> int:
-        """Of so many rows altogether, how many are simulated side by side (at least one start's); depends on no more.
-
-        Many share the work of a step, few can be spread over processes.
-        """
-        del total
-        return ROWS_TOGETHER
 
 
 class PathGenerator(Generator):
