@@ -16,8 +16,6 @@ from marsbench.learning.order_generator import OrderByOrder
 from marsbench.learning.vocabulary import SIZES
 from marsbench.simulation.contracts import Artifact
 
-OTHERWISE = {"cgan": {"rounds": 6}}
-"""What is shipped with other options than the recipe's, to be fitted again: README says so."""
 FOLDERS = sorted(p.parent for p in LmmOrder.checkpoints.glob("*/artifact.json"))
 
 
@@ -69,7 +67,7 @@ def test_a_rivals_checkpoint_is_whole_small_of_the_default_recipe_and_better_tha
     assert (artifact.seed, artifact.generator) == (0, name)
     assert sum(f.stat().st_size for f in folder.iterdir()) < 8e6
     config = json.loads((folder / "config.json").read_text())["config"]
-    assert config["options"] == {**made.options, **OTHERWISE.get(name, {})}
+    assert config["options"] == made.options
     if "rounds" in made.options:
         assert {len(off) for off in config["balance"].values()} == {config["options"]["rounds"]}
         assert f"fitted in {config['options']['rounds']} rounds" in (folder / "README.md").read_text()
