@@ -54,10 +54,13 @@ def to_html(board: Leaderboard, *, cache: Path | None = None, draw: bool = True)
     """
     rows = [_row(board, row) for row in board.rows]
     gallery = _gallery(board, cache) if draw else []
+    results = [result for row in board.rows for result in row.results]
+    starts = {result.task["label"]: result.task["starts"] for result in results}
     return str(
         _template().render(
             board=board,
-            head=board.reference,
+            starts=[starts[task] for task in board.tasks if task in starts],
+            finished=max(result.finished for result in results)[:10],
             rows=rows,
             groups=[{"key": g, "word": GROUP_WORDS[g]} for g in board.groups],
             matrix=_matrix(board),
@@ -70,7 +73,7 @@ def to_html(board: Leaderboard, *, cache: Path | None = None, draw: bool = True)
             floor_at=position(0.0),
             ceiling_at=position(1.0),
             version=marsbench.__version__,
-            results=sum(len(row.results) for row in board.rows),
+            results=len(results),
         )
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from example_results import changed, failed, not_applicable, result
+from example_results import changed, failed, not_applicable, result, score
 from marsbench.leaderboard import WITHIN_DAY, Leaderboard, build
 from marsbench.page import LOW, position, to_html
 from marsbench.results import Result
@@ -88,6 +88,15 @@ def test_a_single_day_is_announced_at_the_top() -> None:
     board = build([changed(result("alpha"), "dataset", single_day=True)])
     assert WITHIN_DAY in to_html(board)
     assert WITHIN_DAY not in to_html(_board())
+
+
+def test_the_head_says_when_the_last_result_was_finished_and_how_many_starts_each_task_has() -> None:
+    late = result("beta", level=0.1, finished="2031-05-06T07:08:09+00:00")
+    scores = (score("facts.of_another_task", "facts", 0.4),)
+    other = changed(result("alpha", scores=scores), "task", label="second", name="second", starts=7)
+    head = to_html(build([result("alpha", level=0.9), late, other], missing="drop")).split("</header>")[0]
+    assert "<span>finished</span>2031-05-06<" in head
+    assert f"<span>starts</span>{late.task['starts']}, 7<" in head
 
 
 def test_every_score_stands_with_interval_floor_ceiling_n_and_clusters() -> None:
