@@ -9,7 +9,9 @@ house. The same version gives the same bytes on every machine; the hidden state 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +78,8 @@ def build(folder: Path, *, days: int = DAYS) -> None:
     past = TRAINING_DAYS + VALIDATION_DAYS
     if days <= past:
         raise ValueError(f"reference: days is {days}; {past} are for training and validation, so at least {past + 1}")
-    mornings: list[NDArray[np.void]] = []
-    listed: list[NDArray[np.void]] = []
+    mornings: dict[str, list[NDArray[np.void]]] = {name: [] for name in NAMES}
+    listed: dict[str, list[NDArray[np.void]]] = {name: [] for name in NAMES}
     session = RULES.continuous
     periods = [
         Period(name, date, session[0].start_ns, session[-1].end_ns, split_of(k))
@@ -86,12 +88,18 @@ def build(folder: Path, *, days: int = DAYS) -> None:
     ]
 
     def trajectories() -> Iterator[Trajectory]:
-        with bar(total=len(NAMES) * days, desc="  reference market", unit="day") as progress:
-            for day in (day for name in NAMES for day in run(name, days)):
-                mornings.append(_morning(day))
-                listed.append(listing(day))
-                progress.update()
-                yield day.trajectory
+        """Date by date, the instruments side by side."""
+        runs = [run(name, days) for name in NAMES]
+        with (
+            bar(total=len(NAMES) * days, desc="  reference market", unit="day") as progress,
+            ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="marsbench-market") as pool,
+        ):
+            for _ in range(days):
+                for name, day in zip(NAMES, pool.map(next, runs), strict=True):
+                    mornings[name].append(_morning(day))
+                    listed[name].append(listing(day))
+                    progress.update()
+                    yield day.trajectory
 
     write_dataset(
         folder,
@@ -101,8 +109,12 @@ def build(folder: Path, *, days: int = DAYS) -> None:
         version=VERSION,
         summary=f"embedded: five instruments, truth known, {TRAINING_DAYS} + {VALIDATION_DAYS} + {days - past} days",
         facts={"truth": "marsbench.data.reference", "seed": SEED, "resembles": RESEMBLES},
-        beside=lambda: {TRUTH: np.concatenate(mornings), METAORDERS: np.concatenate(listed)},
+        beside=lambda: {TRUTH: _joined(mornings), METAORDERS: _joined(listed)},
     )
+
+
+def _joined(records: dict[str, list[NDArray[np.void]]]) -> NDArray[np.void]:
+    return np.concatenate([array for own in records.values() for array in own])
 
 
 def _morning(day: Day) -> NDArray[np.void]:

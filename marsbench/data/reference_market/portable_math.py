@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
-plain = njit(cache=True, _nrt=False, error_model="numpy")
+plain = njit(cache=True, _nrt=False, error_model="numpy", nogil=True)
 
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 0.693147180369123816490  # the upper 32 bits of ln 2 ...
