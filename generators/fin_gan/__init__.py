@@ -48,7 +48,7 @@ class FinGan(Trained, PathGenerator):
       path does not know how restless the market has just been.
 
     Measured: on GARCH(1, 1) three seeds cut the distance of clustering from .174 (the same returns in random order) to
-    .082, .037 and .057, with all classes covered (``results/gan-known-answers.md``). On the reference market's
+    .028, .037 and .124, with all classes covered (``results/gan-known-answers.md``). On the reference market's
     validation days clustering is .061 (random order .144, training days .010), all distances together .161 (.217,
     .072; the card of the checkpoint); the critic hardly leaves chance and distances go up and down to the end, so which
     step is kept matters.
