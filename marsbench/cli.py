@@ -274,12 +274,14 @@ def _fetch(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> argp
 
 
 def _train(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    sub = _add(verbs, "train", "train a generator that is not fitted in passing; goes on where it was interrupted")
+    sub = _add(verbs, "train", "train or fit a generator; goes on where it was interrupted")
     sub.add_argument("gen", metavar="GEN", help="generator")
     sub.add_argument("-d", "--dataset", default="reference", metavar="DATASET", help="default: %(default)s")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the training (default: %(default)s)")
     sub.add_argument("--fresh", action="store_true", help="train anew, whatever is finished or was interrupted")
-    sub.add_argument("--ship", metavar="DIR", help="also write the artifact, its weights as float16, to DIR")
+    sub.add_argument(
+        "--ship", metavar="DIR", help="also write the artifact to DIR, its weights as float16, and use that one"
+    )
     sub.add_argument("--no-track", dest="track", action="store_false", help="do not log to MLflow")
     _results(sub)
     _json(sub)

@@ -143,6 +143,15 @@ def _dataset_text(dataset: Dataset) -> str:
     return dataset.name if same else os.path.relpath(dataset.folder)
 
 
+def find_artifact(
+    generator: Generator, dataset: Dataset, seed: int, cache: Path, say: Callable[[str], None]
+) -> Artifact | None:
+    """The artifact that a generator would use, if it is there: of our own, or shipped with it."""
+    if isinstance(generator, Trained):
+        return find_trained(generator, dataset, seed, cache, say)
+    return _find_fitted(generator, dataset, seed, cache, say)
+
+
 def find_trained(
     generator: Trained, dataset: Dataset, seed: int, cache: Path, say: Callable[[str], None]
 ) -> Artifact | None:
@@ -160,6 +169,19 @@ def find_trained(
     for key in sorted(candidates, key=lambda k: (k != wanted, int(k.rpartition("-")[2]))):
         if artifact := _intact(candidates[key], say):
             return artifact
+    return None
+
+
+def _find_fitted(
+    generator: Generator, dataset: Dataset, seed: int, cache: Path, say: Callable[[str], None]
+) -> Artifact | None:
+    """Of a generator that is fitted in passing: our own artifact with this seed, or one shipped with any."""
+    if own := _stored(cache / artifact_key(generator, dataset, seed), say):
+        return own
+    for folder in _sealed(generator.checkpoints):
+        shipped = _intact(folder, say)
+        if shipped is not None and shipped.key == artifact_key(generator, dataset, shipped.seed):
+            return shipped
     return None
 
 
@@ -182,7 +204,7 @@ def _intact(folder: Path, say: Callable[[str], None]) -> Artifact | None:
     try:
         return Artifact.read(folder)
     except (ValueError, KeyError, FileNotFoundError) as error:
-        say(f"trained artifact is damaged and not used: {error}")
+        say(f"artifact is damaged and not used: {error}")
         return None
 
 
@@ -207,7 +229,7 @@ def fitted(
     stored: bool,
     say: Callable[[str], None],
 ) -> Artifact | None:
-    """The artifact of a generator on a data set, fitted on its training periods unless it is stored.
+    """The artifact of a generator on a data set, fitted on its training periods unless it is stored or shipped.
 
     One that must be trained (``Trained``) is only looked up.
 
@@ -244,13 +266,15 @@ def fitted(
         raise ValueError(f"data set {dataset.name!r} has no training periods, and {generator.name!r} must be fitted")
     check_no_overlap(map(period_text, periods), test, who=f"generator {generator.name!r}")
     folder = cache / artifact_key(generator, dataset, seed)
-    artifact = None if fresh else _stored(folder, say)
+    artifact = None if fresh else _find_fitted(generator, dataset, seed, cache, say)
     if artifact is None:
         if stored:
             raise FileNotFoundError(
                 f"no stored fit of {generator.name!r} on {dataset.name!r}; `marsbench run` makes it"
             )
         artifact = _fit(generator, [dataset.trajectory(p) for p in periods], seed, folder)
+        for note in artifact.notes:
+            say(f"{generator.name} fitted on {dataset.name}: {note}")
     check_no_overlap(artifact.trained_on, test, who=f"generator {generator.name!r}")
     return artifact
 

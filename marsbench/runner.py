@@ -20,7 +20,7 @@ from marsbench import progress, registry, results
 from marsbench.evidence import NoStarts
 from marsbench.experiment import Bench, Course, DiskFull, evaluate, make, prepare
 from marsbench.files import rounded
-from marsbench.fitting import find_trained, fitted, identity
+from marsbench.fitting import find_artifact, fitted, identity
 from marsbench.floors import with_floors
 from marsbench.parallel import in_processes
 from marsbench.results import Result, ResultError, unit_name
@@ -392,11 +392,11 @@ def _stored(unit: _Unit, bench: Bench, overwrite: Overwrite) -> Result | None:
 
 
 def _trained_since(result: Result, unit: _Unit, bench: Bench) -> list[str]:
-    """Whether a trained generator has other weights now; a result whose weights are gone stays."""
+    """Whether who comes with weights has other ones now; a result whose weights are gone stays."""
     generator = make(unit.entrant)
-    if not isinstance(generator, Trained) or generator.kind not in unit.course.task.kinds:
+    if not (isinstance(generator, Trained) or generator.checkpoints) or generator.kind not in unit.course.task.kinds:
         return []
-    found = find_trained(generator, unit.course.dataset, unit.seed, bench.artifacts, bench.say)
+    found = find_artifact(generator, unit.course.dataset, unit.seed, bench.artifacts, bench.say)
     if found is None:
         return ["training"] if unit.entrant.named and result.status == "not-applicable" else []
     before = result.artifact["content_hash"] if result.artifact else None

@@ -1,7 +1,9 @@
 """Trains a generator: what is there already stays, what was interrupted goes on.
 
 The finished artifact lies where ``marsbench run`` looks for it; states and other things that survive an
-interruption lie beside the cache until then.
+interruption lie beside the cache until then. One that ``marsbench run`` fits in passing is fitted here in the same way,
+so that its fit can be shipped too. What is shipped takes the place of what it was made from: results are of weights
+that others have as well.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from marsbench import progress, registry, system
+from marsbench import progress, shipping, system
 from marsbench.data.catalogue import Dataset, open_dataset
 from marsbench.experiment import DiskFull, make
 from marsbench.files import exclusive
 from marsbench.fitting import (
+    artifact_key,
     check_no_overlap,
+    find_artifact,
     find_trained,
+    fitted,
     period_text,
     training_command,
     training_key,
@@ -65,7 +70,7 @@ class TrainReport:
 class _Job:
     """One training: what, on which data, and where everything lies."""
 
-    generator: Trained
+    generator: Generator
     dataset: Dataset
     seed: int
     results: Path
@@ -74,7 +79,9 @@ class _Job:
 
     @property
     def key(self) -> str:
-        return training_key(self.generator, self.dataset, self.seed)
+        if isinstance(self.generator, Trained):
+            return training_key(self.generator, self.dataset, self.seed)
+        return artifact_key(self.generator, self.dataset, self.seed)
 
     @property
     def artifacts(self) -> Path:
@@ -100,11 +107,21 @@ class _Job:
             return None
         return find_trained(generator, dataset or self.dataset, self.seed, self.artifacts, self.say)
 
+    def card(self, seconds: float | None) -> shipping.FitCard | None:
+        """Of a fit; who is trained writes its card itself."""
+        if isinstance(self.generator, Trained):
+            return None
+        made, data = self.generator, self.dataset
+        command = f"{training_command(made, data)} --seed {self.seed}"
+        dataset = f"{data.name} v{data.version}"
+        return shipping.FitCard(made.name, made.summary, command, data.name, dataset, data.content_hash, seconds)
+
     def facts(self) -> dict[str, Any]:
         """What MLflow is told about it."""
         made = self.generator
+        parameters = dict(made.training_parameters() if isinstance(made, Trained) else made.parameters())
         return {
-            "generator": {"name": made.name, "version": made.version, "parameters": dict(made.training_parameters())},
+            "generator": {"name": made.name, "version": made.version, "parameters": parameters},
             "dataset": {"name": self.dataset.name, "content_hash": self.dataset.content_hash},
             "seed": self.seed,
             "key": self.key,
@@ -130,13 +147,13 @@ def train(
     Parameters
     ----------
     generator
-        A name, a specification or an instance of a generator that must be trained.
+        A name, a specification or an instance of a generator that learns from training periods.
     seed
         Of the training: initial weights, order of the data. Seeds of simulations are another matter.
     fresh
         Train anew, forgetting a finished artifact and an interrupted state.
     ship
-        Also write the artifact, its weights as float16, to this folder.
+        Also write the artifact, its weights as float16, to this folder, and use what lies there from now on.
     track
         Log to MLflow as well.
     command
@@ -145,7 +162,7 @@ def train(
     Raises
     ------
     ValueError
-        If the generator is not one that is trained, or the data set has no training periods.
+        If the generator has nothing to learn, or the data set has no training periods.
     LeakError
         If a training or validation period overlaps a test period.
     Diverged
@@ -164,11 +181,15 @@ def train(
     refusal = f"another process is training {job.generator.name!r} with this recipe and seed; wait for it"
     with exclusive(lock, refusal) if main else nullcontext():
         found = None if fresh else _exact(job)
-        artifact = found or _train(job, fresh=fresh, main=main, track=track)
+        artifact = found or (_train if isinstance(job.generator, Trained) else _fit)(job, fresh, main, track)
     if found is not None:
         say(f"{entrant.label} is trained already: {found.folder} (--fresh trains it anew)")
-    shipped = _ship(artifact, Path(ship), say) if ship is not None and main else None
     wall_s = time.perf_counter() - began
+    shipped = None
+    if ship is not None and main:
+        seconds = wall_s if found is None else None
+        shipped = shipping.ship(artifact, Path(ship), card=job.card(seconds), key=job.key, say=say)
+        artifact = shipping.take_over(shipped, artifact.folder, within=job.artifacts)
     return TrainReport(entrant.label, job.dataset.name, seed, artifact, found is None, wall_s, shipped)
 
 
@@ -176,12 +197,8 @@ def _job(
     entrant: Entrant, dataset: str, seed: int, results: Path, command: str | None, say: Callable[[str], None]
 ) -> _Job:
     made = make(entrant)
-    if not isinstance(made, Trained):
-        trained = [r["name"] for r in registry.describe("generators") if r["trained"]]
-        raise ValueError(
-            f"generator {made.name!r} needs no training: `marsbench run` fits it in passing. Those that are trained: "
-            f"{', '.join(trained) or 'none'}"
-        )
+    if not made.fits:
+        raise ValueError(f"generator {made.name!r} has nothing to learn: `marsbench run` takes it as it is")
     data = open_dataset(dataset)
     if not training_periods(made, data):
         raise ValueError(f"data set {data.name!r} has no training periods")
@@ -206,11 +223,19 @@ def leave_others() -> None:
 
 def _exact(job: _Job) -> Artifact | None:
     """The finished artifact of this very seed."""
-    found = job.artifact_of(job.generator)
-    return found if found is not None and found.key == job.key else None
+    found = find_artifact(job.generator, job.dataset, job.seed, job.artifacts, job.say)
+    return found if found is not None and found.seed == job.seed else None
 
 
-def _train(job: _Job, *, fresh: bool, main: bool, track: bool) -> Artifact:
+def _fit(job: _Job, fresh: bool, main: bool, track: bool) -> Artifact:
+    """Fit what ``marsbench run`` fits in passing; runs log such a fit."""
+    del fresh, main, track
+    made = fitted(job.generator, job.dataset, job.seed, job.artifacts, fresh=True, stored=False, say=job.say)
+    assert made is not None  # it has something to learn
+    return made
+
+
+def _train(job: _Job, fresh: bool, main: bool, track: bool) -> Artifact:
     from marsbench.track_training import TrainingRun
 
     if fresh and main:
@@ -248,6 +273,7 @@ def _into_place(job: _Job, on_point: Callable[[int, Mapping[str, float]], None],
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    assert isinstance(job.generator, Trained)
     try:
         made = job.generator.train(job.dataset, temporary, seed=job.seed, work=job.work(on_point))
         _check_sealed(job, made, temporary)
@@ -267,28 +293,3 @@ def _check_sealed(job: _Job, made: Artifact, folder: Path) -> None:
             "dataset_hash=dataset.content_hash, key=work.key)"
         )
     check_no_overlap(made.trained_on, job.dataset.split("test"), who=f"generator {made.generator!r}")
-
-
-def _ship(artifact: Artifact, target: Path, say: Callable[[str], None]) -> Path:
-    """Copy an artifact to a folder, replacing an earlier one there, with weights as float16.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds something else.
-    """
-    from marsbench.learning.checkpoints import copy_stored
-
-    if target.exists() and not (target / "artifact.json").exists() and any(target.iterdir()):
-        raise ValueError(f"{target} holds something that is no artifact; name a new folder")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        error = copy_stored(artifact.folder, temporary, stored="float16")
-        artifact.resealed(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    say(f"shipped to {target}: weights as float16, largest rounding error {error:.2g}")
-    return target

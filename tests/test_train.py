@@ -19,7 +19,7 @@ from marsbench.data.catalogue import Period, open_dataset
 from marsbench.files import Busy
 from marsbench.fitting import LeakError, NotTrained, fitted, training_command, training_key
 from marsbench.learning.monitor import Diverged
-from marsbench.simulation.contracts import Artifact, Trained
+from marsbench.simulation.contracts import REPORT, Artifact, Trained
 from marsbench.train import TrainReport, train
 from toys import cli, command, environment, free_port
 
@@ -199,6 +199,60 @@ def test_a_damaged_artifact_is_told_and_not_used(data: Path, folder: Path) -> No
     assert trained(data, folder).trained
 
 
+def test_what_is_shipped_takes_the_place_of_what_it_was_made_from(data: Path, folder: Path, tmp_path: Path) -> None:
+    """So that results here are of the weights that everybody has."""
+    whole = trained(data, folder).artifact
+    report = trained(data, folder, ship=tmp_path / "model")
+    assert report.artifact.folder == whole.folder
+    assert report.artifact.content_hash == Artifact.read(tmp_path / "model").content_hash != whole.content_hash
+    assert (run(data, folder, "toy-learner", limit=1)[0].artifact or {})["content_hash"] == report.artifact.content_hash
+
+
+def test_a_fit_in_passing_can_be_shipped_and_then_serves_runs_of_every_seed(
+    data: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls, target = registry.lookup("generators", "toy-walk"), tmp_path / "checkpoints" / "walk"
+    plain, said = cls.fit, []
+
+    def fit(self: Any, data: Any, folder: Path, *, seed: int, budget: Any) -> Artifact:
+        (folder / REPORT).write_text("## How it went\n\nWell.\n")
+        return replace(plain(self, data, folder, seed=seed, budget=budget), notes=("it only walks.",))
+
+    monkeypatch.setattr(cls, "fit", fit)
+    first = trained(data, folder, "toy-walk", seed=3, ship=target, say=said.append)
+    assert first.trained
+    assert "toy-walk fitted on toy-market: it only walks." in said
+    assert not trained(data, folder, "toy-walk", seed=3).trained
+    card = (target / "README.md").read_text()
+    assert "marsbench train toy-walk -d" in card
+    assert "--seed 3" in card
+    assert card.endswith("Well.\n")
+    assert open_dataset(data).content_hash in card
+    shutil.rmtree(folder / "cache")
+    monkeypatch.setattr(cls, "checkpoints", target.parent)
+    found = run(data, folder, "toy-walk", seeds=[0, 1], limit=1)
+    assert [(r.artifact or {})["seed"] for r in found] == [3, 3]
+    assert {(r.artifact or {})["content_hash"] for r in found} == {Artifact.read(target).content_hash}
+    other = run(data, folder, "toy-walk,lots=2", limit=1)[0]
+    assert (other.artifact or {})["seed"] == 0, "of other parameters nothing is shipped"
+    again = trained(data, folder, "toy-walk", seed=0)
+    assert again.trained
+    assert again.artifact.seed == 0
+
+
+def test_a_result_of_a_fit_is_made_again_when_another_one_is_shipped(
+    data: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run(data, folder, "toy-walk", limit=1)[0]
+    trained(data, folder, "toy-walk", seed=7, ship=tmp_path / "checkpoints" / "walk")
+    shutil.rmtree(folder / "cache")
+    monkeypatch.setattr(registry.lookup("generators", "toy-walk"), "checkpoints", tmp_path / "checkpoints")
+    after = run(data, folder, "toy-walk", limit=1)[0]
+    assert (before.artifact or {})["seed"] == 0
+    assert (after.artifact or {})["seed"] == 7
+    assert run(data, folder, "toy-walk", limit=1)[0] == after
+
+
 def test_shipping_does_not_replace_what_is_no_artifact(data: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("years of work")
@@ -247,9 +301,9 @@ def test_only_one_process_trains_the_same(data: Path, folder: Path, monkeypatch:
         trained(data, folder)
 
 
-def test_a_generator_that_needs_no_training_is_refused(data: Path, folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"'toy-walk' needs no training.*Those that are trained: .*toy-learner"):
-        trained(data, folder, "toy-walk")
+def test_a_generator_that_has_nothing_to_learn_is_refused(data: Path, folder: Path) -> None:
+    with pytest.raises(ValueError, match="'reference' has nothing to learn"):
+        trained(data, folder, "reference")
     with pytest.raises(TypeError, match="is not fitted in passing"):
         learner().fit([], folder, seed=0, budget=None)  # type: ignore[call-arg, arg-type]
 

@@ -11,6 +11,7 @@ from marsbench.simulation.contracts import Artifact, Budget, Session, SessionGen
 
 from .calibration import Settings, calibrate
 from .model import Model, load, save
+from .report import notes_of, write_report
 from .session import ChiarellaSession, Past, log_mids
 
 
@@ -57,7 +58,8 @@ class Chiarella(SessionGenerator):
     Sobol points in a wide box, then narrowing boxes around the best and damped Gauss-Newton steps from it. Weights are
     inverse variances over blocks of training days, with a floor, and no covariances: ten days are too few for those of
     nine moments. So J ranks candidates; it is no test of the model. The artifact's ``models.json`` says what was
-    found, with the moments of both, J and the budget.
+    found, with the moments of both, J and the budget; a fit that lies at a bound of the search, or comes no nearer than
+    the published parameters, says so.
 
     Parameters
     ----------
@@ -73,6 +75,7 @@ class Chiarella(SessionGenerator):
 
     name = "chiarella"
     version = 1
+    checkpoints = Path(__file__).parent / "checkpoints"
     training_days = 10
     reacts = True
     summary = "fundamentalists, chartists and noise traders in an order book, simulated method of moments"
@@ -82,7 +85,7 @@ class Chiarella(SessionGenerator):
     )
 
     def __init__(
-        self, simulations: int = 40, starts: int = 16, minutes: int = 15, season_minutes: float = 15.0
+        self, simulations: int = 120, starts: int = 16, minutes: int = 15, season_minutes: float = 15.0
     ) -> None:
         if simulations < 1 or starts < 1 or minutes < 6 or season_minutes <= 0:
             raise ValueError(
@@ -100,8 +103,11 @@ class Chiarella(SessionGenerator):
         by_instrument: dict[str, list[Trajectory]] = {}
         for period in data:
             by_instrument.setdefault(period.instrument, []).append(period)
-        save(calibrate(by_instrument, self.settings, seed=seed), Path(folder))
-        return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data)
+        models = calibrate(by_instrument, self.settings, seed=seed)
+        save(models, Path(folder))
+        write_report(models, Path(folder))
+        notes = notes_of(models)
+        return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data, notes=notes)
 
     def load(self, artifact: Artifact) -> None:
         self.publish(load(artifact.folder))

@@ -274,6 +274,7 @@ def _best(
     best = int(np.argmin(scores))
     facts = {
         "J": scores[best],
+        "J_by_simulation": [float(s) for s in scores],
         "degrees_of_freedom": len(MOMENTS) - len(NAMES),
         "J_of_published_parameters": scores[0],
         "moments": {

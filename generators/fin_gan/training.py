@@ -167,13 +167,32 @@ def train(
         "best_step": result.best_step,
         "coverage": coverage(model.judged(), torch.from_numpy(cut(prepared.held, recipe.length))),
     }
-    save_model(folder, model.maker, facts, card=_card(name, dataset, prepared, recipe, result, facts, seed, work))
+    simpler = references(prepared, recipe.length, seed)
+    notes = notes_of(result.best, simpler)
+    for note in notes:
+        work.say(f"{name} on {dataset.name}: {note}")
+    card = _card(name, dataset, recipe, {"made": result.best, **simpler}, result, facts, seed, work, notes)
+    save_model(folder, model.maker, facts, card=card)
     result.write_curves(folder)
     write_atomic(folder / "profiles.json", pretty(prepared.profiles.to_dict()) + "\n")
     seen = (dataset.trajectory(p) for p in (*periods, *dataset.split("validation")))
     return Artifact.write(
-        folder, generator=name, version=version, seed=seed, data=seen, dataset_hash=dataset.content_hash, key=work.key
-    )
+        folder, generator=name, version=version, seed=seed, data=seen, dataset_hash=dataset.content_hash, key=work.key,
+        notes=notes,
+    )  # fmt: skip
+
+
+SHUFFLED = "training returns in random order"
+
+
+def notes_of(made: Mapping[str, float], simpler: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What whoever uses it should know."""
+    if made["total"] < simpler[SHUFFLED]["total"]:
+        return []
+    return [
+        f"It has learned nothing: its series are {made['total']:.3f} from held-out ones, {SHUFFLED} "
+        f"{simpler[SHUFFLED]['total']:.3f}."
+    ]
 
 
 def references(prepared: Prepared, length: int, seed: int) -> dict[str, dict[str, float]]:
@@ -183,7 +202,7 @@ def references(prepared: Prepared, length: int, seed: int) -> dict[str, dict[str
     real = cut(prepared.train, length)
     shuffled = np.random.default_rng(seed).permutation(real.ravel()).reshape(real.shape)
     found = {}
-    for name, series in (("training returns in random order", shuffled), ("training returns", real)):
+    for name, series in ((SHUFFLED, shuffled), ("training returns", real)):
         values = {k: float(v) for k, v in distances(torch.from_numpy(series), held).items()}
         found[name] = values | {"total": sum(values.values())}
     return found
@@ -198,8 +217,8 @@ def _table(columns: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _card(
-    name: str, dataset: Dataset, prepared: Prepared, recipe: Recipe, result: training.TrainingResult,
-    facts: dict[str, Any], seed: int, work: Work,
+    name: str, dataset: Dataset, recipe: Recipe, distances: Mapping[str, Mapping[str, float]],
+    result: training.TrainingResult, facts: dict[str, Any], seed: int, work: Work, notes: Sequence[str],
 ) -> Card:  # fmt: skip
     covered = facts["coverage"]
     return Card(
@@ -207,7 +226,7 @@ def _card(
         summary=f"FIN-GAN (Takahashi, Chen, Tanaka-Ishii 2019), architecture {recipe.architecture}: the maker of "
         f"{recipe.length} minute returns of a mid price. Of held-out returns {covered['returns']:.0%}, of windows by "
         f"their volatility {covered['volatility']:.0%} lie in classes that are made at least a quarter as often as "
-        f"they are real.\n\n{_table({'made': result.best, **references(prepared, recipe.length, seed)})}",
+        f"they are real.\n\n{_table(distances)}",
         command=work.command,
         dataset=f"{dataset.name} v{dataset.version}",
         dataset_hash=dataset.content_hash,
@@ -216,6 +235,7 @@ def _card(
         limits=(
             "It knows the instruments of its training data only, and their continuous trading.",
             "It makes prices at the ends of minutes, whatever the market looked like before its start.",
+            *notes,
         ),
         unit="minute",
     )

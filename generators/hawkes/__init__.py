@@ -13,6 +13,7 @@ from marsbench.simulation.contracts import Artifact, Budget, Session, SessionGen
 from marsbench.simulation.randomness import Streams
 
 from .fitting import Model, Settings, calibrate, load, save
+from .report import notes_of, write_report
 from .session import HawkesSession, Tables, excited_by
 
 
@@ -26,7 +27,9 @@ class HawkesFlow(SessionGenerator):
     residuals); order flow in types by their place in the book follows Lu and Abergel (2018). Each instrument is fitted
     by itself. Kernels are chosen by a weighted l1 penalty (Hansen, Reynaud-Bouret, Rivoirard 2015; Bacry, Bompaire,
     Gaiffas, Muzy 2020) whose size, often 0, is the best for the end of training when fitted to what comes before; the
-    artifact's ``models.json`` has the likelihoods and residuals there.
+    artifact's ``models.json`` has the likelihoods and residuals there, its report (the end of the card, where it is
+    shipped) a table of them. A fit that does not converge is an error; one whose kernels had to be scaled back to a
+    branching ratio of .95, or whose residuals are not those of the process, is kept and says so.
 
     Otherwise than there: Lu and Abergel fit decay rates too and have at most two types of each order by whether it
     moves the price, here rates are given and types go by distance. Plain Hawkes flow lets the spread collapse and
@@ -62,6 +65,7 @@ class HawkesFlow(SessionGenerator):
 
     name = "hawkes"
     version = 3
+    checkpoints = Path(__file__).parent / "checkpoints"
     training_days = 10
     reacts = True
     summary = "mutually exciting limit, market and cancel flow by place in the book, maximum likelihood"
@@ -105,8 +109,11 @@ class HawkesFlow(SessionGenerator):
         by_instrument: dict[str, list[Trajectory]] = {}
         for period in data:
             by_instrument.setdefault(period.instrument, []).append(period)
-        save({name: calibrate(periods, self.settings) for name, periods in by_instrument.items()}, Path(folder))
-        return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data)
+        models = {name: calibrate(periods, self.settings) for name, periods in sorted(by_instrument.items())}
+        save(models, Path(folder))
+        write_report(models, Path(folder))
+        notes = notes_of(models)
+        return Artifact.write(folder, generator=self.name, version=self.version, seed=seed, data=data, notes=notes)
 
     def load(self, artifact: Artifact) -> None:
         self.publish(load(artifact.folder))

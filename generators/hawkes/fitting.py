@@ -15,7 +15,7 @@ from marsbench.market.flow import Action
 from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory
 from marsbench.stats.hawkes import Hawkes, Season
-from marsbench.stats.hawkes_fit import MOST_BRANCHING, Fit, fit
+from marsbench.stats.hawkes_fit import Fit, fit
 
 from .events import MIRROR, TYPES, Class, Tape, Track, types_of
 from .factors import Factors
@@ -66,6 +66,8 @@ def calibrate(periods: Sequence[Trajectory], settings: Settings) -> Model:
     ------
     ValueError
         If there is too little flow of any of the three kinds.
+    RuntimeError
+        If the likelihood does not converge.
     """
     periods = sorted(periods, key=lambda t: (t.date, t.start_ns))
     tapes = [Tape.of(t) for t in periods]
@@ -84,6 +86,11 @@ def calibrate(periods: Sequence[Trajectory], settings: Settings) -> Model:
     season, mirror = season_of(tapes, width_s), MIRROR if settings.symmetric else None
     records = [track.record() for track in tracks]
     found = fit(records, np.array(settings.decays), TYPES, season=season, mirror=mirror, penalty=penalty)
+    if not found.converged:
+        raise RuntimeError(
+            f"{periods[0].instrument}: the likelihood of hawkes has not converged after {found.iterations} iterations; "
+            "take fewer decays, or more events"
+        )
     factors = Factors.fit(tracks, at_events(found.model, tracks, season), symmetric=settings.symmetric)
     atoms, known = atoms_of(flow, near)
     base = np.where(known, found.model.base, 0.0)
@@ -162,10 +169,7 @@ def facts_of(found: Fit) -> dict[str, Any]:
         "converged": found.converged,
     }
     if found.scaled < 1:
-        facts["warning"] = (
-            f"the likelihood is largest at a branching ratio of {found.found_radius:.3f}; all kernels were multiplied "
-            f"by {found.scaled:.3f} to bring it to {MOST_BRANCHING}, and the baselines raised to keep the mean rates"
-        )
+        facts["scaled"] = found.scaled
     return facts
 
 

@@ -137,6 +137,10 @@ class Session(ABC):
         return {}
 
 
+REPORT = "report.md"
+"""How a fit went, for readers: a fit may leave it in its artifact, and the card of a shipped one ends with it."""
+
+
 @dataclass(frozen=True)
 class Artifact:
     """What fitting leaves behind: a folder, with which days it saw and a hash of its content."""
@@ -152,7 +156,9 @@ class Artifact:
     dataset_hash: str = ""
     """``Dataset.content_hash`` of the whole data set, where that is known."""
     key: str = ""
-    """Of a trained generator: what it was trained as (``marsbench.fitting.training_key``)."""
+    """Of a trained or shipped one: what it was made as (``marsbench.fitting``: ``training_key``, ``artifact_key``)."""
+    notes: tuple[str, ...] = ()
+    """What whoever uses it should know, one sentence each; said when it is fitted, and on the card of a shipped one."""
 
     @classmethod
     def write(
@@ -165,6 +171,7 @@ class Artifact:
         data: Iterable[Trajectory],
         dataset_hash: str = "",
         key: str = "",
+        notes: Sequence[str] = (),
     ) -> Artifact:
         """Seal a folder that holds the fitted files: hash them and write ``artifact.json`` beside them.
 
@@ -185,13 +192,15 @@ class Artifact:
             data_hash=digest.hexdigest(),
             dataset_hash=dataset_hash,
             key=key,
+            notes=tuple(notes),
         )
         artifact.seal()
         return artifact
 
     def seal(self) -> None:
         """Write ``artifact.json``; fields that are not known are left out."""
-        head = {name: value for name, value in vars(self).items() if name != "folder" and value != ""}
+        head = {name: value for name, value in vars(self).items() if name not in ("folder", "notes") and value != ""}
+        head |= {"notes": self.notes} if self.notes else {}
         temporary = self.folder / f".artifact.{os.getpid()}.tmp"
         temporary.write_text(json.dumps(head, indent=1))
         os.replace(temporary, self.folder / "artifact.json")
@@ -230,6 +239,7 @@ class Artifact:
             data_hash=head["data_hash"],
             dataset_hash=head.get("dataset_hash", ""),
             key=head.get("key", ""),
+            notes=tuple(head.get("notes", ())),
         )
 
     @staticmethod
@@ -269,6 +279,8 @@ class Generator(ABC):
     listed as not trained."""
     fits: ClassVar[bool] = True
     """Whether it has anything to learn from training data."""
+    checkpoints: ClassVar[Path | None] = None
+    """Folder of a package with one sealed artifact per subfolder: those that are shipped with it."""
     training_days: ClassVar[int | None] = None
     """It learns from so many days of each instrument, the latest before the test; None: from all of them."""
     summary: ClassVar[str] = ""
@@ -377,8 +389,6 @@ class Trained(Generator):
     Among the bases it stands first, ``class Model(Trained, SessionGenerator)``.
     """
 
-    checkpoints: ClassVar[Path | None] = None
-    """Folder of a package with one sealed artifact per subfolder: those that are shipped with it."""
     training_version: ClassVar[int] = 1
     """Goes up when training changes what it makes; ``version``, when anything changes a score. A generator that only
     uses its weights in another way keeps them."""

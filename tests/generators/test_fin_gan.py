@@ -29,7 +29,7 @@ from marsbench.generators.fin_gan.series import (
     standardised,
 )
 from marsbench.generators.fin_gan.sizes import NOISE
-from marsbench.generators.fin_gan.training import Recipe, learn
+from marsbench.generators.fin_gan.training import Recipe, learn, notes_of
 from marsbench.learning.monitor import Diverged
 from marsbench.market.bars import minute_bars
 from marsbench.simulation.contracts import Artifact, Kind, Start
@@ -308,6 +308,15 @@ def test_without_weights_it_says_what_to_do() -> None:
         FinGan().paths(starts(), 1, 5, key=0)
 
 
+def test_a_maker_that_is_no_nearer_than_returns_in_random_order_is_reported() -> None:
+    simpler = {"training returns in random order": {"total": 0.5}}
+    assert notes_of({"total": 0.4}, simpler) == []
+    (note,) = notes_of({"total": 0.6}, simpler)
+    assert note == (
+        "It has learned nothing: its series are 0.600 from held-out ones, training returns in random order 0.500."
+    )
+
+
 def test_a_market_with_too_few_minutes_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"minutes are too few to learn series of 64 from, which takes at least 512"):
         train("fin-gan", str(market()), results=tmp_path, track=False, say=lambda text: None)
@@ -317,15 +326,18 @@ def test_a_market_with_too_few_minutes_is_an_error_that_says_so(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("folder", sorted(FinGan.checkpoints.glob("*/artifact.json")), ids=lambda p: p.parent.name)
-def test_a_shipped_checkpoint_is_whole_and_the_default_recipe_and_beats_random_order_on_clustering(
-    folder: Path,
-) -> None:
+def test_a_shipped_checkpoint_is_whole_and_makes_paths_by_its_recipe(folder: Path) -> None:
     artifact = Artifact.read(folder.parent)
-    generator = FinGan()
+    recipe = json.loads((folder.parent / "config.json").read_text())["config"]["recipe"]
+    generator = FinGan(**recipe)
     generator.load(artifact)
-    config = json.loads((folder.parent / "config.json").read_text())["config"]
-    assert config["recipe"] == dict(generator.parameters())
+    assert recipe == dict(generator.parameters())
     assert sum(f.stat().st_size for f in folder.parent.iterdir()) < 8e6
-    line = next(x for x in (folder.parent / "README.md").read_text().splitlines() if x.startswith("| clustering |"))
+
+
+def test_the_shipped_checkpoint_of_the_embedded_market_has_the_defaults_and_beats_random_order_on_clustering() -> None:
+    folder = FinGan.checkpoints / "fin-gan-reference"
+    assert json.loads((folder / "config.json").read_text())["config"]["recipe"] == dict(FinGan().parameters())
+    line = next(x for x in (folder / "README.md").read_text().splitlines() if x.startswith("| clustering |"))
     made, shuffled, _ = (float(cell) for cell in line.split("|")[2:5])
     assert made < shuffled

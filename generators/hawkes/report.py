@@ -1,0 +1,71 @@
+"""How a fit went, for readers: what to beware of, a table, and curves for the tracking of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from marsbench.simulation.contracts import REPORT
+from marsbench.stats.hawkes_fit import MOST_BRANCHING
+
+from .fitting import Model
+
+LEVEL = 0.05
+"""Of the tests of residuals."""
+
+
+def rejected(model: Model) -> tuple[int, int]:
+    """Of how many types residuals of held-out events are not those of the process, and of how many they were tested."""
+    table = model.facts["held_out"]["residuals"]
+    return sum(row["p"] < LEVEL for row in table.values()), len(table)
+
+
+def notes_of(models: Mapping[str, Model]) -> list[str]:
+    """What whoever uses the fit should know."""
+    notes = []
+    for name, model in sorted(models.items()):
+        facts = model.facts
+        if "scaled" in facts:
+            notes.append(
+                f"{name}: the likelihood is largest at a branching ratio of {facts['branching_found']:.3f}; all "
+                f"kernels were multiplied by {facts['scaled']:.3f} to bring it to {MOST_BRANCHING}, and the baselines "
+                "raised to keep the mean rates."
+            )
+        many, of = rejected(model)
+        if many > LEVEL * of:
+            notes.append(
+                f"{name}: the time-rescaling test rejects {many} of {of} types on held-out events (p < {LEVEL}): the "
+                "process is not the law of these data."
+            )
+    return notes
+
+
+def write_report(models: Mapping[str, Model], folder: Path) -> None:
+    """A table as Markdown, and the held-out log likelihood of every penalty that was tried as curves."""
+    head = (
+        "instrument", "events", "kernels", "branching ratio", "log likelihood an event, held out: Poisson", "Hawkes",
+        "on the book", "largest KS distance", "types rejected",
+    )  # fmt: skip
+    rows, curves = [], {}
+    for name, model in sorted(models.items()):
+        facts, held = model.facts, model.facts["held_out"]
+        many, of = rejected(model)
+        value = held["log_likelihood_per_event"]
+        largest = max((row["ks"] for row in held["residuals"].values()), default=0.0)
+        rows.append(
+            (
+                name, f"{facts['events']:,}", str(facts["kernels"]), f"{facts['branching']:.3f}",
+                f"{value['poisson']:.3f}", f"{value['hawkes']:.3f}", f"{value['hawkes_and_book']:.3f}",
+                f"{largest:.3f}", f"{many} of {of}",
+            )
+        )  # fmt: skip
+        tried = [one["log_likelihood_per_event"] for one in held["by_penalty"].values()]
+        curves[f"held_out_log_likelihood_by_penalty/{name}"] = {"step": [*range(len(tried))], "value": tried}
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
+    text = (
+        "## How the fit went\n\nHeld out is the end of training. Residuals: gaps after time-rescaling against Exp(1), "
+        f"type by type, a type rejected at p < {LEVEL}; all of them in `models.json`.\n\n" + "\n".join(lines) + "\n"
+    )
+    (folder / REPORT).write_text(text)
+    (folder / "training.json").write_text(json.dumps(curves, indent=1))
