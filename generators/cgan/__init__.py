@@ -32,11 +32,15 @@ class CGan(OrderGan):
     - The state is that of the order models here (ten levels, recent activity on five time scales, time of day) and an
       LSTM over the orders so far; the papers give a few hand-made features of book and flow.
     - The critic is Wasserstein's with a gradient penalty, as in Gulrajani et al. (2017): five of its steps for one of
-      the maker's, Adam with averages 0 and 0.9; the penalty weighs 1 instead of 10. The papers' learning rates and
-      widths are not published in full; these are ours, chosen on validation days.
+      the maker's, Adam with averages 0 and 0.9; the penalty weighs 1 instead of 10. Both players move from the same
+      weights in one step, and rates fall along a cosine to a tenth. The papers' rates, widths, noise, batches and
+      lengths of history are not published in full; these and the weight of the penalty are ours, rates and widths
+      chosen on validation days.
     - Only single orders are judged in training, and errors of a few percent in how often what comes add up over
       a session. So the trained maker gets biases, fitted in ``rounds`` of its own simulations from training starts
       (see ``marsbench.learning.balance``).
+    - A cancel takes an order whole, and a simulation is held to states that training knew, as described in
+      ``marsbench.learning.token_session``: ``notes`` tells how often.
     - ``unrolled`` orders in a row are made in training as in the paper of 2022, each read before the next; but the
       book stays as it was before the first of them, for the critic too, since matching is no part of the network.
 

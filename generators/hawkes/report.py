@@ -8,17 +8,22 @@ from pathlib import Path
 
 from marsbench.simulation.contracts import REPORT
 from marsbench.stats.hawkes_fit import MOST_BRANCHING
+from marsbench.stats.verdicts import holm
 
 from .fitting import Model
 
-LEVEL = 0.05
-"""Of the tests of residuals."""
+LEVEL = 0.001
+"""Of Holm's p, below which a type is rejected. Residuals of a fit are not those of the truth: of 200 fits of the right
+family, 100 minutes of 16 types judged by 25, 14% had a type below .05, 4% below .01, none below .002."""
 
 
 def rejected(model: Model) -> tuple[int, int]:
-    """Of how many types residuals of held-out events are not those of the process, and of how many they were tested."""
+    """Of how many types residuals of held-out events are not those of the process, and of how many they were tested.
+
+    By Holm's correction over the types.
+    """
     table = model.facts["held_out"]["residuals"]
-    return sum(row["p"] < LEVEL for row in table.values()), len(table)
+    return sum(p < LEVEL for p in holm([row["p"] for row in table.values()])), len(table)
 
 
 def notes_of(models: Mapping[str, Model]) -> list[str]:
@@ -33,10 +38,10 @@ def notes_of(models: Mapping[str, Model]) -> list[str]:
                 "raised to keep the mean rates."
             )
         many, of = rejected(model)
-        if many > LEVEL * of:
+        if many:
             notes.append(
-                f"{name}: the time-rescaling test rejects {many} of {of} types on held-out events (p < {LEVEL}): the "
-                "process is not the law of these data."
+                f"{name}: the time-rescaling test rejects {many} of {of} types on held-out events (p < {LEVEL} by "
+                "Holm): the process is not the law of these data."
             )
     return notes
 
@@ -65,7 +70,7 @@ def write_report(models: Mapping[str, Model], folder: Path) -> None:
     lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     text = (
         "## How the fit went\n\nHeld out is the end of training. Residuals: gaps after time-rescaling against Exp(1), "
-        f"type by type, a type rejected at p < {LEVEL}; all of them in `models.json`.\n\n" + "\n".join(lines) + "\n"
+        f"type by type; a type is rejected at p < {LEVEL} by Holm's correction. All of them are in `models.json`.\n\n"
     )
-    (folder / REPORT).write_text(text)
+    (folder / REPORT).write_text(text + "\n".join(lines) + "\n")
     (folder / "training.json").write_text(json.dumps(curves, indent=1))

@@ -26,11 +26,16 @@ class StockGanOrders(OrderGan):
     - The auction network estimates spread, volumes at the best quotes and the move of the mid after an order, from
       the order and the whole state before it; the paper's gives best bid and ask. It trains for ``auction_steps``
       steps within the same run and stays fixed from then on.
-    - Both players see ten levels and recent activity besides the quotes.
-    - The gradient penalty is two-sided and weighs 1 instead of 10, five critic steps for one of the maker, Adam with
-      averages 0 and 0.9 (Gulrajani et al. 2017); learning rate and widths are ours.
+    - Both players see ten levels and recent activity besides the quotes, and ``context`` orders of history, where the
+      paper has the latest 20.
+    - Noise is 16 normal numbers, the paper's 100 uniform ones. Fully connected layers take the place of one such and
+      four convolutions in the maker, of one and three in the auction network: fields have no neighbours.
+    - The gradient penalty is two-sided, five critic steps for one of the maker, Adam with averages 0 and 0.9 (Gulrajani
+      et al. 2017); it weighs 1 instead of 10. Both players move from the same weights in one step, and rates fall along
+      a cosine to a tenth. Weight of the penalty, learning rate, batch and widths are ours.
     - The trained maker gets biases, fitted in ``rounds`` of its own simulations, as ``cgan`` does.
-    - In simulation the real book takes the auction's place.
+    - In simulation the real book takes the auction's place. A cancel takes an order whole, and a simulation is held to
+      states that training knew (``marsbench.learning.token_session``): ``notes`` tells how often.
 
     Parameters
     ----------

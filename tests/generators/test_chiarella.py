@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import brentq
+from scipy.stats import kurtosis
 
 from markets import start_at, two_days
 from marsbench.generators.chiarella import Chiarella
@@ -28,6 +30,7 @@ from marsbench.generators.chiarella.agents import (
 from marsbench.generators.chiarella.calibration import Settings, calibrate, volatilities
 from marsbench.generators.chiarella.model import Behaviour, Model, OrderFlow, estimate, published
 from marsbench.generators.chiarella.moments import MOMENTS, SUMS, moments, window_sums
+from marsbench.generators.chiarella.report import notes_of, write_report
 from marsbench.generators.chiarella.session import MEMORIES, STEP_S, Past, log_mids
 from marsbench.market.bars import MinuteBars, minute_bars
 from marsbench.market.flow import Action, order_flow
@@ -35,7 +38,7 @@ from marsbench.market.orders import Kind
 from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.agents import far_orders, market_buyer
-from marsbench.simulation.contracts import Artifact, Budget, Session
+from marsbench.simulation.contracts import REPORT, Artifact, Budget, Session
 from marsbench.simulation.rollout import simulate
 
 CALM = {"noise": 0.0005, "spread": 0.006, "sigma_1": 1.0, "sigma_2": 0.2, "tau_minutes": 5.0}
@@ -209,6 +212,22 @@ def test_chartists_make_prices_more_volatile() -> None:
     assert wild.mean() - calm.mean() > 4 * error
 
 
+def test_chartists_make_fat_tails_and_clusters_of_volatility() -> None:
+    """In the paper's parameters without chartists minutes are Gaussian and independent; with many neither."""
+
+    def facts(sigma_2: float) -> tuple[Any, float]:
+        own = vars(replace(published(flow()), sigma_2=sigma_2))
+        returns = minute_returns(rollouts(market(**own), 64, 40))
+        size = np.abs(returns) - np.nanmean(np.abs(returns))
+        clustering = float(np.nanmean(size[:, 1:] * size[:, :-1]) / np.nanvar(np.abs(returns)))
+        return kurtosis(returns, axis=1, nan_policy="omit"), clustering
+
+    (calm, alone), (wild, clustered) = facts(0.0), facts(5.0)
+    error = math.hypot(np.std(calm), np.std(wild)) / 8
+    assert np.mean(wild) - np.mean(calm) > 2.5 * error
+    assert clustered > 0.15 > 0.05 > abs(alone)
+
+
 def test_the_market_follows_a_buyer_through_quotes_and_price() -> None:
     """With the same random numbers, agents' own orders of the next half minute are dearer than without the buyer."""
     calm = rollouts(market(), 32, 1)
@@ -307,6 +326,28 @@ def test_an_artifact_can_be_read_and_gives_back_the_model(tmp_path: Path) -> Non
     assert model.facts["J"] <= model.facts["J_of_published_parameters"]
     again = Chiarella(simulations=3, starts=2, minutes=10).fit([two_days()[0]], tmp_path, seed=0, budget=Budget())
     assert again.content_hash == artifact.content_hash
+
+
+def test_a_calibration_says_what_to_beware_of_and_leaves_a_table_and_curves(tmp_path: Path) -> None:
+    model = Model(flow(), Behaviour(**CALM))
+    facts = {
+        "J": 7.0, "J_of_published_parameters": 9.0, "J_by_simulation": [9.0, 12.0, 7.0],
+        "bounds": {n: [0.5 * x, 2.0 * x] for n, x in vars(model.behaviour).items()} | {
+            "noise": [model.behaviour.noise, 2.0 * model.behaviour.noise]
+        },
+        "moments": {
+            "a": {"training": 1.0, "simulated": 2.0, "standard_error": 0.5},
+            "b": {"training": 1.0, "simulated": None, "standard_error": 0.5},
+        },
+        "budget": {"best_simulation": 2},
+    }  # fmt: skip
+    found = {"ZI-A": replace(model, facts=facts)}
+    assert notes_of(found) == ["ZI-A: noise at a bound of the search; J is 7.0."]
+    first = replace(model, facts={**facts, "budget": {"best_simulation": 0}})
+    assert "no simulation came nearer" in notes_of({"ZI-A": first})[1]
+    write_report(found, tmp_path)
+    assert "b, by +inf standard errors" in (tmp_path / REPORT).read_text()
+    assert json.loads((tmp_path / "training.json").read_text())["J_best/ZI-A"]["value"] == [9.0, 9.0, 7.0]
 
 
 def test_too_little_training_is_an_error_that_says_how_much_there_was() -> None:

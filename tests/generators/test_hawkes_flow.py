@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from markets import start_at, two_days
-from marsbench.generators.hawkes import HawkesFlow
+from marsbench.generators.hawkes import HawkesFlow, fitting
 from marsbench.generators.hawkes.events import CLASSES, TYPES, Class, State, Tape, Track, types_of
 from marsbench.generators.hawkes.factors import Factors, factors_at, stacked
 from marsbench.generators.hawkes.fitting import Model, calibrate
 from marsbench.generators.hawkes.judging import residual_table
+from marsbench.generators.hawkes.report import notes_of, rejected, write_report
 from marsbench.generators.hawkes.session import excited_by
 from marsbench.market.clearing_house import ClearingHouse
 from marsbench.market.flow import Action
@@ -24,10 +25,11 @@ from marsbench.market.orders import Flag, Kind, orders
 from marsbench.market.rules import MINUTE, SECOND
 from marsbench.market.trajectory import Trajectory
 from marsbench.simulation.agents import far_orders, market_buyer
-from marsbench.simulation.contracts import Artifact, Budget
+from marsbench.simulation.contracts import REPORT, Artifact, Budget
 from marsbench.simulation.rollout import simulate
 from marsbench.stats.hawkes import FLAT, Hawkes
 from marsbench.stats.hawkes import simulate as simulate_process
+from marsbench.stats.hawkes_fit import fit, poisson
 
 BUY = Kind.BID * CLASSES + Class.MARKET
 
@@ -266,6 +268,41 @@ def test_residuals_tell_a_wrong_process_from_the_right_one() -> None:
     assert min(row["p"] for row in right.values()) > 1e-3
     assert max(row["p"] for row in wrong.values()) < 1e-3
     assert np.mean([row["lag_1"] for row in wrong.values()]) > 0.1 > abs(np.mean([r["lag_1"] for r in right.values()]))
+
+
+def test_a_fit_says_what_to_beware_of_and_leaves_a_table_and_curves(tmp_path: Path) -> None:
+    model = fitted()
+    facts = {**model.facts, "scaled": 0.9, "branching_found": 1.05}
+    notes = notes_of({"ZI-A": replace(model, facts=facts)})
+    assert notes[0].startswith("ZI-A: the likelihood is largest at a branching ratio of 1.050; all kernels were")
+    write_report({"ZI-A": model}, tmp_path)
+    head, row = (line for line in (tmp_path / REPORT).read_text().splitlines() if line.startswith(("| inst", "| ZI")))
+    assert len(head.split("|")) == len(row.split("|"))
+    curves = json.loads((tmp_path / "training.json").read_text())
+    values = curves["held_out_log_likelihood_by_penalty/ZI-A"]["value"]
+    assert max(values) == model.facts["held_out"]["log_likelihood_per_event"]["hawkes"]
+
+
+def test_a_likelihood_that_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = fitting.fit
+    monkeypatch.setattr(fitting, "fit", lambda *a, **k: replace(plain(*a, **k), converged=False))
+    with pytest.raises(RuntimeError, match=r"ZI-A: the likelihood of hawkes has not converged after \d+ iterations"):
+        calibrate([two_days()[0]], HawkesFlow().settings)
+
+
+def test_the_right_process_fitted_is_seldom_rejected_and_a_wrong_one_always() -> None:
+    """At the level of the report; at .05 every seventh fit of the right family would be rejected."""
+    process = Hawkes(np.full(TYPES, 0.05), 0.5 * np.eye(TYPES)[:, :, None], np.ones(1))
+    found = {"right": 0, "wrong": 0}
+    for seed in range(60):
+        rng = np.random.default_rng([7, seed])
+        early, late = (simulate_process(process, seconds, rng) for seconds in (6000.0, 1500.0))
+        fits = {"right": fit([early], np.ones(1), TYPES, penalty=1.0).model, "wrong": poisson([early], TYPES)}
+        for name, model in fits.items():
+            table = residual_table(model, late, FLAT)
+            found[name] += rejected(replace(fitted(), facts={"held_out": {"residuals": table}}))[0] > 0
+    assert found["wrong"] == 60
+    assert found["right"] <= 1, found
 
 
 def planted(seed: int, events: int = 30_000) -> tuple[Track, Any, Factors]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,31 @@ def test_it_learns_which_type_follows_which_where_shuffled_orders_do_not(name: s
         coverage.append(order_coverage(torch.as_tensor(made), torch.as_tensor(source)))
     assert max(distances) < 0.5 * control, (distances, control)
     assert min(coverage) > 0.9, coverage
+
+
+@pytest.mark.parametrize("stopped_after", [20, 50])
+@pytest.mark.parametrize("name", MODELS)
+def test_continued_equals_uninterrupted_bit_for_bit(name: str, stopped_after: int, tmp_path: Path) -> None:
+    """Of ``stock-gan`` also where the network of the auction is still learning, which takes 30 steps."""
+    plan = replace(PLAN, steps=60, batch_size=4, validate_every=10, checkpoint_every=10)
+    held = [batch_of(chain(np.random.default_rng(9), 32))]
+
+    def trained(**more: Any) -> tuple[Any, Any]:
+        torch.manual_seed(0)
+        model = MODELS[name]()
+        result = train(model, MarkovOrders(0), held, plan, seed=0, say=lambda _: None, **more)
+        return model.state_dict(), result.curves
+
+    def stop(step: int, values: Any) -> None:
+        if step == stopped_after:
+            raise KeyboardInterrupt
+
+    whole, curves = trained()
+    with pytest.raises(KeyboardInterrupt):
+        trained(scratch=tmp_path, on_point=stop)
+    continued, curves_too = trained(scratch=tmp_path)
+    assert curves_too == curves
+    assert all(torch.equal(whole[k], continued[k]) for k in whole)
 
 
 def test_one_hot_orders_and_tokens_are_the_same_thing() -> None:
