@@ -110,7 +110,7 @@ def compare(results: Sequence[Result], a: str, b: str, *, missing: Missing = "er
     rows = {row.label: row for row in board.rows}
     left, right = rows[a], rows[b]
     if missing == "error":
-        _refuse(left, right)
+        _refuse(left, right, board.dataset["name"])
     keys = {k: g for k, g in board.keys.items() if all(_normalised(row, k) for row in (left, right))}
     found = [*_aggregates(left, right, keys), *_scores(left, right)]
     found = [replace(d, p=None, reason=ONE_DAY) if board.single_day else d for d in found]
@@ -121,12 +121,12 @@ def compare(results: Sequence[Result], a: str, b: str, *, missing: Missing = "er
     return Comparison(a, b, board.dataset["name"], board.tasks, board.seeds, _adjusted(found), tuple(notes))
 
 
-def _refuse(left: Row, right: Row) -> None:
+def _refuse(left: Row, right: Row, dataset: str) -> None:
     lacking = [f"{r.label}: {r.unranked}" for r in (left, right) if (r.unranked or "").startswith("missing")]
     if lacking:
         raise MissingError(
-            f"cannot compare, something is missing. {'; '.join(lacking)}. `marsbench run` makes what is missing, "
-            "--missing drop compares what both have"
+            f"cannot compare on {dataset}, something is missing. {'; '.join(lacking)}. `marsbench run` makes what is "
+            "missing, --missing drop compares what both have, -d names another data set"
         )
 
 

@@ -50,6 +50,21 @@ FOLDERS = {"generators": "marsbench.generators", "metrics": "marsbench.metrics",
 """Folders that the examples of CONTRIBUTING go into, and the packages that these are."""
 
 
+def test_results_of_who_comes_with_weights_are_of_these_weights() -> None:
+    """Otherwise nobody else could make them again."""
+    shipped, others = {}, []
+    for path in sorted((ROOT / "results" / "runs").glob("*/*/*/*.json")):
+        result = results.read(path)
+        name = result.generator["name"]
+        folder = registry.lookup("generators", name).checkpoints
+        if name not in shipped and folder:
+            shipped[name] = {Artifact.read(p.parent).content_hash for p in folder.glob("*/artifact.json")}
+        if result.artifact and folder and result.artifact["content_hash"] not in shipped[name]:
+            others.append(str(path.relative_to(ROOT)))
+    assert shipped
+    assert not others
+
+
 @dataclass(frozen=True)
 class Block:
     """A fenced block of code."""
