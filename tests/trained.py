@@ -56,20 +56,35 @@ def one_day_market() -> Path:
 
 @cache
 def trained(name: str, *, seed: int = 0, copy: int = 0) -> tuple[Any, Artifact]:
-    """A loaded generator and its artifact; another ``copy`` is trained anew."""
+    """A loaded generator and its artifact; another ``copy`` is trained anew, with an interruption.
+
+    It is interrupted before the biases are fitted, where it has such.
+    """
     spec = registry.Spec(name, SMALL[name])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(balancing, "STAGES", (balancing.Stage(2, 8),))
-            results = mkdtemp()
-            report = train(
-                str(spec), str(one_day_market()), seed=seed, results=results, track=False, say=lambda _: None
-            )
+            given: dict[str, Any] = {"seed": seed, "results": mkdtemp(), "track": False, "say": lambda _: None}
+            if copy and "rounds" in SMALL[name]:
+                _interrupt(str(spec), given)
+            report = train(str(spec), str(one_day_market()), **given)
     finally:
         torch.set_num_threads(threads)
     made = registry.generator(spec)
     assert isinstance(made, Trained)
     made.load(Artifact.read(report.artifact.folder))
     return made, report.artifact
+
+
+def _interrupt(spec: str, given: dict[str, Any]) -> None:
+    """Train until biases are fitted in simulations, and no further."""
+
+    def stop(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(balancing, "in_processes", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(spec, str(one_day_market()), **given)
