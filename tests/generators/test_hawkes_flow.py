@@ -17,7 +17,7 @@ from marsbench.generators.hawkes.events import CLASSES, TYPES, Class, State, Tap
 from marsbench.generators.hawkes.factors import Factors, factors_at, stacked
 from marsbench.generators.hawkes.fitting import Model, calibrate
 from marsbench.generators.hawkes.judging import residual_table
-from marsbench.generators.hawkes.report import notes_of, rejected, write_report
+from marsbench.generators.hawkes.report import LEVEL, notes_of, rejected, write_report
 from marsbench.generators.hawkes.session import excited_by
 from marsbench.market.clearing_house import ClearingHouse
 from marsbench.market.flow import Action
@@ -30,6 +30,7 @@ from marsbench.simulation.rollout import simulate
 from marsbench.stats.hawkes import FLAT, Hawkes
 from marsbench.stats.hawkes import simulate as simulate_process
 from marsbench.stats.hawkes_fit import fit, poisson
+from marsbench.stats.verdicts import ALPHA, holm
 
 BUY = Kind.BID * CLASSES + Class.MARKET
 
@@ -291,18 +292,21 @@ def test_a_likelihood_that_does_not_converge_is_an_error(monkeypatch: pytest.Mon
 
 
 def test_the_right_process_fitted_is_seldom_rejected_and_a_wrong_one_always() -> None:
-    """At the level of the report; at .05 every seventh fit of the right family would be rejected."""
+    """At the level of the report. At .05 every seventh fit of the right family would be (measured: 8 of 60)."""
     process = Hawkes(np.full(TYPES, 0.05), 0.5 * np.eye(TYPES)[:, :, None], np.ones(1))
-    found = {"right": 0, "wrong": 0}
+    least: dict[str, list[float]] = {"right": [], "wrong": []}
     for seed in range(60):
         rng = np.random.default_rng([7, seed])
         early, late = (simulate_process(process, seconds, rng) for seconds in (6000.0, 1500.0))
         fits = {"right": fit([early], np.ones(1), TYPES, penalty=1.0).model, "wrong": poisson([early], TYPES)}
         for name, model in fits.items():
             table = residual_table(model, late, FLAT)
-            found[name] += rejected(replace(fitted(), facts={"held_out": {"residuals": table}}))[0] > 0
-    assert found["wrong"] == 60
-    assert found["right"] <= 1, found
+            least[name].append(min(holm([row["p"] for row in table.values()])))
+            facts = {"held_out": {"residuals": table}}
+            assert (rejected(replace(fitted(), facts=facts))[0] > 0) == (least[name][-1] < LEVEL)
+    assert np.mean(np.array(least["wrong"]) < LEVEL) == 1
+    assert np.mean(np.array(least["right"]) < LEVEL) <= 0.02
+    assert np.mean(np.array(least["right"]) < ALPHA) > 0.08
 
 
 def planted(seed: int, events: int = 30_000) -> tuple[Track, Any, Factors]:
