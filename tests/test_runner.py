@@ -23,7 +23,7 @@ from marsbench.fitting import LeakError, check_no_overlap
 from marsbench.market.trajectory import load_all
 from marsbench.simulation.contracts import Kind, Trained
 from third_party.toy_plugin import ToyWalk
-from toys import cli, command, environment, run, scores_of
+from toys import cli, command, environment, interruptible, run, scores_of
 
 pytestmark = pytest.mark.usefixtures("third_party")
 
@@ -330,7 +330,8 @@ def test_a_run_killed_at_random_moments_goes_on_and_ends_with_the_same_scores(ow
 
 def test_an_interrupt_says_what_is_saved_and_exits_with_130(market: Path, tmp_path: Path) -> None:
     arguments = ["run", "-g", "toy-walk,pause_s=60", "-t", "toy", "-d", market, "--no-track"]
-    process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(*arguments), **options, preexec_fn=interruptible)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("results/cache/artifacts/.*")) and time.monotonic() < deadline:
         time.sleep(0.1)

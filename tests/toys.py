@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -64,6 +65,11 @@ def environment(**more: str) -> dict[str, str]:
     """Environment of a process that has the toy plug-in installed and no tracking server."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     return {**clean, "PYTHONPATH": str(THIRD_PARTY), **more}
+
+
+def interruptible() -> None:
+    """Before a child begins: heed SIGINT, which a shell has its background jobs, and all of their children, ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command(*arguments: object) -> list[str]:

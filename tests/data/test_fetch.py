@@ -22,6 +22,7 @@ from marsbench.cli import main
 from marsbench.data.catalogue import open_dataset
 from marsbench.data.download import Downloaded, DownloadError, Line, Unverified, download, sha256_of
 from marsbench.data.fetch import TermsNotAccepted, fetch, settings
+from toys import interruptible
 
 QUICK = Line(timeout_s=0.5, retries=3, backoff_s=0.01)
 NAME = "LOBSTER_SampleFile_TEST_2012-06-21_10.zip"
@@ -376,7 +377,7 @@ def test_an_interrupted_command_keeps_its_part_and_the_next_one_goes_on(server, 
     part = tmp_path / "home" / "downloads" / "lobster-sample" / (NAME + ".part")
     server.drip_s = 0.2
     environment = {**os.environ, "MARSBENCH_DATA_HOME": str(tmp_path / "home")}
-    running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, preexec_fn=interruptible)
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size > 2000):
         assert time.monotonic() < deadline
