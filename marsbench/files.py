@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and names that any file system takes."""
+"""Files that are either whole or not there, names that any file system takes, and text that goes into them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,3 +135,15 @@ def pretty(value: Any, *, indent: int = 0) -> str:
         inner = ",\n".join(f"{pad}{json.dumps(v, allow_nan=False, ensure_ascii=False)}" for v in value)
         return f"[\n{inner}\n{' ' * indent}]"
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    >>> print(markdown_table(("a", "b"), [("1", "2 | 3")]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 \\| 3 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marsbench.simulation.contracts import REPORT, Artifact
 
-
-@dataclass(frozen=True)
-class FitCard:
-    """What the card says of a generator that is fitted in passing."""
-
-    generator: str
-    summary: str
-    command: str
-    where: str
-    dataset: str
-    """Name and version."""
-    dataset_hash: str
-    seconds: float | None
-
-    def text(self, artifact: Artifact, report: str) -> str:
-        from marsbench.learning.checkpoints import Card
-
-        card = Card(
-            title=f"{self.generator} on {self.where}",
-            summary=f"{self.summary[:1].upper()}{self.summary[1:]}.",
-            command=self.command,
-            dataset=self.dataset,
-            dataset_hash=self.dataset_hash,
-            seed=artifact.seed,
-            seconds=self.seconds,
-            hardware=platform.machine(),
-            limits=["It knows the instruments of its training data only.", *artifact.notes],
-        )
-        return f"{card.to_markdown()}\n{report}" if report else card.to_markdown()
+if TYPE_CHECKING:
+    from marsbench.learning.checkpoints import Card
 
 
-def ship(artifact: Artifact, target: Path, *, card: FitCard | None, key: str, say: Callable[[str], None]) -> Path:
+def ship(artifact: Artifact, target: Path, *, card: Card | None, key: str, say: Callable[[str], None]) -> Path:
     """Copy an artifact to a folder, replacing an earlier one there, with weights as float16.
 
     Parameters
     ----------
     card
-        Of a fit; None where the artifact has one.
+        Of a fit, which ends with its report; None where the artifact has one.
     key
         What it was made as.
 
@@ -67,7 +40,8 @@ def ship(artifact: Artifact, target: Path, *, card: FitCard | None, key: str, sa
         error = copy_stored(artifact.folder, temporary, stored="float16")
         if card is not None and not (temporary / CARD).exists():
             report = temporary / REPORT
-            (temporary / CARD).write_text(card.text(artifact, report.read_text() if report.exists() else ""))
+            text = card.to_markdown() + (f"\n{report.read_text()}" if report.exists() else "")
+            (temporary / CARD).write_text(text)
             report.unlink(missing_ok=True)
         replace(artifact, key=key).resealed(temporary)
         shutil.rmtree(target, ignore_errors=True)

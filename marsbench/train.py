@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shlex
 import shutil
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marsbench import progress, shipping, system
 from marsbench.data.catalogue import Dataset, open_dataset
@@ -36,6 +37,9 @@ from marsbench.fitting import (
 )
 from marsbench.simulation.contracts import Artifact, Generator, Trained, Work
 from marsbench.suite import DEFAULT_DATASET, Entrant
+
+if TYPE_CHECKING:
+    from marsbench.learning.checkpoints import Card
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class _Job:
             scratch=self.scratch,
             cache=self.results / "cache" / "shared",
             key=self.key,
-            command=f"{training_command(self.generator, self.dataset)} --seed {self.seed}",
+            command=self.equivalent,
             say=self.say,
             on_point=on_point,
             artifact_of=self.artifact_of,
@@ -107,14 +111,29 @@ class _Job:
             return None
         return find_trained(generator, dataset or self.dataset, self.seed, self.artifacts, self.say)
 
-    def card(self, seconds: float | None) -> shipping.FitCard | None:
+    @property
+    def equivalent(self) -> str:
+        """The command that trains the same."""
+        return f"{training_command(self.generator, self.dataset)} --seed {self.seed}"
+
+    def card(self, artifact: Artifact, seconds: float | None) -> Card | None:
         """Of a fit; who is trained writes its card itself."""
-        if isinstance(self.generator, Trained):
-            return None
+        from marsbench.learning.checkpoints import Card
+
         made, data = self.generator, self.dataset
-        command = f"{training_command(made, data)} --seed {self.seed}"
-        dataset = f"{data.name} v{data.version}"
-        return shipping.FitCard(made.name, made.summary, command, data.name, dataset, data.content_hash, seconds)
+        if isinstance(made, Trained):
+            return None
+        return Card(
+            title=f"{made.name} on {data.name}",
+            summary=f"{made.summary[:1].upper()}{made.summary[1:]}.",
+            command=self.equivalent,
+            dataset=f"{data.name} v{data.version}",
+            dataset_hash=data.content_hash,
+            seed=artifact.seed,
+            seconds=seconds,
+            hardware=platform.machine(),
+            limits=["It knows the instruments of its training data only.", *artifact.notes],
+        )
 
     def facts(self) -> dict[str, Any]:
         """What MLflow is told about it."""
@@ -188,7 +207,7 @@ def train(
     shipped = None
     if ship is not None and main:
         seconds = wall_s if found is None else None
-        shipped = shipping.ship(artifact, Path(ship), card=job.card(seconds), key=job.key, say=say)
+        shipped = shipping.ship(artifact, Path(ship), card=job.card(artifact, seconds), key=job.key, say=say)
         artifact = shipping.take_over(shipped, artifact.folder, within=job.artifacts)
     return TrainReport(entrant.label, job.dataset.name, seed, artifact, found is None, wall_s, shipped)
 

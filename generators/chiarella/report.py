@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from marsbench.files import markdown_table
 from marsbench.simulation.contracts import REPORT
 
 from .model import NAMES, Model
@@ -54,10 +55,9 @@ def write_report(models: Mapping[str, Model], folder: Path) -> None:
         steps = [*range(len(scored))]
         curves[f"J/{name}"] = {"step": steps, "value": scored}
         curves[f"J_best/{name}"] = {"step": steps, "value": np.minimum.accumulate(scored).tolist()}
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     text = (
         "## How the calibration went\n\nJ is the sum over nine moments of squared deviations in standard errors; five "
-        "parameters were searched.\n\n" + "\n".join(lines) + "\n"
+        "parameters were searched.\n\n" + markdown_table(head, rows) + "\n"
     )
     (folder / REPORT).write_text(text)
     (folder / "training.json").write_text(json.dumps(curves, indent=1))

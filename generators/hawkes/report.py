@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from marsbench.files import markdown_table
 from marsbench.simulation.contracts import REPORT
 from marsbench.stats.hawkes_fit import MOST_BRANCHING
 from marsbench.stats.verdicts import holm
@@ -68,10 +69,9 @@ def write_report(models: Mapping[str, Model], folder: Path) -> None:
         )  # fmt: skip
         tried = [one["log_likelihood_per_event"] for one in held["by_penalty"].values()]
         curves[f"held_out_log_likelihood_by_penalty/{name}"] = {"step": [*range(len(tried))], "value": tried}
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     text = (
         "## How the fit went\n\nHeld out is the end of training. Residuals: gaps after time-rescaling against Exp(1), "
         f"type by type; a type is rejected at p < {LEVEL} by Holm's correction. All of them are in `models.json`.\n\n"
     )
-    (folder / REPORT).write_text(text + "\n".join(lines) + "\n")
+    (folder / REPORT).write_text(text + markdown_table(head, rows) + "\n")
     (folder / "training.json").write_text(json.dumps(curves, indent=1))

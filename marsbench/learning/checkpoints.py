@@ -15,7 +15,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensors_as_bytes
 from torch import Tensor, nn
 
-from marsbench.files import pretty, write_atomic
+from marsbench.files import markdown_table, pretty, write_atomic
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 Stored = Literal["float32", "float16", "bfloat16"]
@@ -53,7 +53,7 @@ class Card:
     def to_markdown(self, more: Sequence[tuple[str, str]] = ()) -> str:
         """The card; ``more`` are further rows of its table of facts."""
         rows = [*self._facts(), *more]
-        parts = [f"# {self.title}", self.summary, _table(("", ""), rows) if rows else ""]
+        parts = [f"# {self.title}", self.summary, markdown_table(("", ""), rows) if rows else ""]
         if self.losses:
             parts += ["## Losses", f"Nats per {self.unit} on the validation periods; lower is better.", self._losses()]
         if self.limits:
@@ -79,16 +79,11 @@ class Card:
         columns = {"this model": self.losses, "in bits": bits, **self.baselines}
         names = list(dict.fromkeys(name for losses in columns.values() for name in losses))
         rows = [(n, *(f"{c[n]:.4f}" if n in c else "-" for c in columns.values())) for n in names]
-        return _table(("field", *columns), rows)
+        return markdown_table(("field", *columns), rows)
 
 
 def _text(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def save_model(

@@ -28,6 +28,7 @@ from marsbench.learning.order_stream import STATE
 from marsbench.learning.plan import Rivalry, TrainingPlan
 from marsbench.learning.recurrent import FEATURES
 from marsbench.learning.training import train
+from resuming import check_resumes
 
 RIVALRY = Rivalry(critic_steps=4, penalty=1.0)
 PLAN = TrainingPlan(
@@ -118,16 +119,7 @@ def test_continued_equals_uninterrupted_bit_for_bit(name: str, stopped_after: in
         result = train(model, MarkovOrders(0), held, plan, seed=0, say=lambda _: None, **more)
         return model.state_dict(), result.curves
 
-    def stop(step: int, values: Any) -> None:
-        if step == stopped_after:
-            raise KeyboardInterrupt
-
-    whole, curves = trained()
-    with pytest.raises(KeyboardInterrupt):
-        trained(scratch=tmp_path, on_point=stop)
-    continued, curves_too = trained(scratch=tmp_path)
-    assert curves_too == curves
-    assert all(torch.equal(whole[k], continued[k]) for k in whole)
+    check_resumes(trained, stopped_after, tmp_path)
 
 
 def test_one_hot_orders_and_tokens_are_the_same_thing() -> None:
