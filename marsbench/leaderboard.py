@@ -26,14 +26,14 @@ from marsbench.ranking import (
 )
 from marsbench.results import Result, ResultError
 from marsbench.scores import NOT_APPLICABLE, OF_MIDS, Score
-from marsbench.significance import group_estimates, overall_estimate, share_ranks
+from marsbench.significance import group_estimates, overall_estimate, rank_ranges
 
 Missing = Literal["error", "drop"]
 
 NO_INTERVAL = (
     "The overall and the group means carry no interval and no significance: their scores come from the same simulated "
     "windows and depend on each other, and result files hold no replicates for a joint interval, or too few units. All "
-    "ranked generators share a rank; `marsbench score` writes replicates."
+    "ranked generators share all ranks; `marsbench score` writes replicates."
 )
 JOINT = (
     "Intervals of the overall and of groups are joint over all scores: Student t over delete-one jackknife replicates "
@@ -41,8 +41,8 @@ JOINT = (
 )
 SHARED = (
     "Every pair of ranked generators is tested on the overall, paired by unit, p adjusted by Holm over all pairs. "
-    "Those whose difference is not significant at 5% share a rank: a new rank begins only where all above are better "
-    "than all below."
+    "A rank is the range that this leaves open: behind those that are significantly better at 5%, before those that "
+    "are worse. Whose ranges overlap share ranks; all ranges hold at once with 95% confidence."
 )
 CONTROLS = (
     "Known-bad controls are listed by their overall, without a rank and without a test: whether they are listed "
@@ -50,7 +50,7 @@ CONTROLS = (
 )
 WITHIN_DAY = (
     "Within-day inference only. All windows lie on single instrument-days, so intervals describe that day, and no "
-    "significance between generators is claimed: all ranked ones share a rank, in the order of their overall. "
+    "significance between generators is claimed: all ranked ones share all ranks, in the order of their overall. "
     "Calibrating on the first part of a day and scoring on the later part confounds the model with the time of day."
 )
 
@@ -60,7 +60,8 @@ class Row:
     """One generator on the board."""
 
     label: str
-    rank: int | None
+    rank: tuple[int, int] | None
+    """Best and worst rank that the tests of every pair leave open."""
     overall: float | None
     groups: Mapping[str, float | str]
     """Group -> mean of normalised scores, or the word that stands in its place."""
@@ -183,10 +184,11 @@ class Leaderboard:
         return tuple(g for g in GROUPS if g in there and g not in self.groups)
 
     def place(self, row: Row) -> str:
-        """The rank as it is printed: ``=`` where it is shared."""
+        """The rank as it is printed: a range where the tests leave more than one open."""
         if row.rank is None:
             return "control" if row.placed else "-"
-        return f"{row.rank}{'=' * (sum(other.rank == row.rank for other in self.rows) > 1)}"
+        best, worst = row.rank
+        return str(best) if best == worst else f"{best}-{worst}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-like form, without tables."""
@@ -202,7 +204,7 @@ class Leaderboard:
             "generators": [
                 {
                     "label": row.label,
-                    "rank": row.rank,
+                    "rank": list(row.rank) if row.rank else None,
                     "control": row.control,
                     "overall": row.overall,
                     "overall_interval": list(row.interval) if row.interval else None,
@@ -404,7 +406,7 @@ def _refuse(rows: Sequence[Row]) -> None:
 
 
 def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -> tuple[Row, ...]:
-    """Best first, unranked ones last, with joint intervals; without significance all share the first rank."""
+    """Best first, unranked ones last, with joint intervals; without significance all share all ranks."""
     found = {row.label: _estimates(row, keys, given_scale=False) for row in rows}
     rows = sorted(
         (_with_intervals(row, found[row.label]) for row in rows),
@@ -415,7 +417,7 @@ def _ranked(rows: Sequence[Row], keys: Mapping[str, str], *, single_day: bool) -
     in_question = [r for r in good if not r.control]
     paired = {} if single_day else {r.label: _estimates(r, keys, given_scale=True) for r in in_question}
     tested = {label: overall_estimate(groups) for label, groups in paired.items() if groups}
-    ranks = share_ranks([r.label for r in in_question], tested)
+    ranks = rank_ranges([r.label for r in in_question], tested)
     placed = [
         r if r.control else replace(r, rank=ranks.rank[r.label], better_than=ranks.better_than[r.label]) for r in good
     ]

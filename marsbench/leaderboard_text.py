@@ -14,8 +14,7 @@ FEW = 5
 """Up to so many ranking scores are named, with a warning."""
 BELOW = (
     "above, below floor: scores, ranking or not, whose whole interval is better, or worse, than their floor (of the "
-    "paired difference where the floor has an error of its own); better than: ranked generators that this one is "
-    "significantly better than"
+    "paired difference where the floor has an error of its own)"
 )
 
 
@@ -33,7 +32,7 @@ def number_text(value: object) -> str:
 
 def cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the ranking as text: the profile by group first, the overall after it."""
-    head = ["rank", "generator", *board.groups, *board.counted, "validity", "overall", "better than", "below floor"]
+    head = ["rank", "generator", *board.groups, *board.counted, "validity", "overall", "below floor"]
     body = []
     for row in board.rows:
         groups = [number(row.groups.get(g, "missing")) for g in board.groups]
@@ -41,10 +40,9 @@ def cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
         rate = f"{row.orders_per_s:,.0f}" if row.orders_per_s else "-"
         interval = f" [{number(row.interval[0])}, {number(row.interval[1])}]" if row.interval and row.placed else ""
         ranked = number(row.overall) + interval if row.placed else "unranked"
-        tested = _of(len(row.better_than), sum(r.rank is not None for r in board.rows) - 1) if row.rank else "-"
         broken, limits = row.checks
         valid = "-" if not limits else f"{broken} of {limits} broken" if broken else f"{limits} passed"
-        body.append([board.place(row), row.label, *groups, valid, ranked, tested, _of(*row.below_floor), rate])
+        body.append([board.place(row), row.label, *groups, valid, ranked, _of(*row.below_floor), rate])
     return [*head, "orders/s"], body
 
 

@@ -121,9 +121,10 @@ def _brief(value: Any) -> str:
 
 
 def average(scores: Sequence[Score]) -> Score:
-    """One score over seeds: means of value and normalised; the interval is the first seed's, and labelled so.
+    """One score over seeds: means of values and of the ends of intervals, which is labelled so.
 
-    With one seed, that seed's score unchanged.
+    The error of a mean is at most the mean of the errors, so such an interval is not too short. With
+    one seed, that seed's score unchanged.
     """
     first = scores[0]
     if len(scores) == 1:

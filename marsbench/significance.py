@@ -1,12 +1,16 @@
 """Which differences between generators are more than chance, and the ranks that follow from it.
 
 Every pair of generators is tested on the overall (paired by unit of inference, Student t over
-delete-one jackknife replicates), the p values are adjusted by Holm over all pairs, and two generators
-whose difference is not significant share a rank.
+delete-one jackknife replicates), and the p values are adjusted by Holm over all pairs. A generator's rank
+is the range that this leaves open, so that two whose difference is not significant share ranks.
+
+Sources: Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks with Applications to Mobility across
+Neighbourhoods and Academic Achievement across Countries", Review of Economic Studies 91 (2024).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -49,18 +53,18 @@ def overall_estimate(groups: Mapping[str, Replicated]) -> Replicated:
 class Ranks:
     """Ranks by label, and who is significantly better than whom."""
 
-    rank: Mapping[str, int]
+    rank: Mapping[str, tuple[int, int]]
+    """Best and worst rank of a generator: behind those that are significantly better, before those that are worse."""
     better_than: Mapping[str, tuple[str, ...]]
     p_adjusted: Mapping[tuple[str, str], float]
     """(better, worse) -> p, adjusted by Holm over all pairs."""
 
 
-def share_ranks(ordered: Sequence[str], estimates: Mapping[str, Replicated]) -> Ranks:
+def rank_ranges(ordered: Sequence[str], estimates: Mapping[str, Replicated]) -> Ranks:
     """Ranks of generators that are ordered best first; a pair that cannot be tested counts as no different.
 
-    A new rank begins where everybody above is significantly better than everybody below. So generators
-    that do not differ always share a rank; the reverse does not hold (A and C may differ with B between
-    them), which is what ``better_than`` is for.
+    Holm's correction keeps the chance that any pair is told apart wrongly below ``ALPHA``, and with it
+    the chance that the range of any generator misses its true rank.
     """
     pairs, values = [], []
     for better, worse in combinations(ordered, 2):
@@ -70,12 +74,8 @@ def share_ranks(ordered: Sequence[str], estimates: Mapping[str, Replicated]) -> 
             values.append(p)
     adjusted = dict(zip(pairs, holm(values), strict=True))
     beaten = {a: tuple(b for b in ordered if adjusted.get((a, b), 1.0) < ALPHA) for a in ordered}
-    rank, current = {}, 1
-    for place, label in enumerate(ordered):
-        below = ordered[place:]
-        if place and all(set(below) <= set(beaten[above]) for above in ordered[:place]):
-            current = place + 1
-        rank[label] = current
+    ahead = Counter(label for worse in beaten.values() for label in worse)
+    rank = {label: (1 + ahead[label], len(ordered) - len(beaten[label])) for label in ordered}
     return Ranks(rank, beaten, adjusted)
 
 

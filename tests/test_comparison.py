@@ -19,7 +19,7 @@ from marsbench.leaderboard import build
 from marsbench.ranking import MissingError
 from marsbench.results import Result
 from marsbench.scores import Score
-from marsbench.significance import share_ranks
+from marsbench.significance import rank_ranges
 from null_comparison import false_alarms
 
 
@@ -71,28 +71,46 @@ def test_pairing_finds_what_the_intervals_of_each_alone_do_not() -> None:
 
 def test_generators_that_do_not_differ_share_a_rank() -> None:
     board = build([of_units(name, units) for name, units in zip("abc", market(), strict=True)])
-    assert [row.rank for row in board.rows] == [1, 1, 3]
-    assert [board.place(row) for row in board.rows] == ["1=", "1=", "3"]
+    assert [row.rank for row in board.rows] == [(1, 2), (1, 2), (3, 3)]
+    assert [board.place(row) for row in board.rows] == ["1-2", "1-2", "3"]
     assert all(row.better_than == ("c",) for row in board.rows[:2])
 
 
-def test_no_rank_begins_between_generators_that_do_not_differ_even_if_the_ends_do() -> None:
-    rng = np.random.default_rng(1)
+def estimate_of(units: np.ndarray) -> Replicated:
+    return Replicated(float(units.mean()), {"40 days": (units.sum() - units) / 39})
 
-    def estimate_of(mean: float) -> Replicated:
-        units = mean + 0.5 * rng.standard_normal(40)
-        units += mean - units.mean()
-        return Replicated(mean, {"40 days": (units.sum() - units) / 39})
 
-    chain = {"a": estimate_of(0.36), "b": estimate_of(0.18), "c": estimate_of(0.0)}
-    ranks = share_ranks(["a", "b", "c"], chain)
+def test_who_is_between_two_that_differ_shares_a_rank_with_either() -> None:
+    noise = 0.5 * np.random.default_rng(1).standard_normal((3, 40))
+    noise -= noise.mean(axis=1, keepdims=True)
+    chain = {
+        name: estimate_of(mean + noise[i]) for i, (name, mean) in enumerate(zip("abc", (0.36, 0.18, 0), strict=True))
+    }
+    ranks = rank_ranges(["a", "b", "c"], chain)
     assert ranks.better_than["a"] == ("c",)
-    assert set(ranks.rank.values()) == {1}
+    assert ranks.rank == {"a": (1, 2), "b": (1, 3), "c": (2, 3)}
+
+
+def test_the_ranges_of_ranks_hold_at_once_as_often_as_they_say() -> None:
+    """Five generators on the same 40 days, two of them equal: a miss is any range without the true rank."""
+    truth = np.array([0.4, 0.3, 0.3, 0.1, 0.0])
+    best = np.array([1 + (truth > one).sum() for one in truth])
+    worst = np.array([len(truth) - (truth < one).sum() for one in truth])
+    rng, draws, misses, told = np.random.default_rng(0), 1_000, 0, 0
+    for _ in range(draws):
+        units = truth[:, None] + rng.normal(0, 0.5, 40) + rng.normal(0, 0.3, (5, 40)) * rng.uniform(0.5, 1.5, (5, 1))
+        found = {str(i): estimate_of(row) for i, row in enumerate(units)}
+        ranks = rank_ranges(sorted(found, key=lambda label: -found[label].value), found).rank
+        low, high = np.array([ranks[str(i)] for i in range(5)]).T
+        misses += bool(np.any((low > best) | (high < worst)))
+        told += int((high - low < 4).sum())
+    assert misses / draws <= 0.05 + 2 * (0.05 * 0.95 / draws) ** 0.5
+    assert told > 2 * draws, "ranges that say nothing miss nothing"
 
 
 def test_on_a_single_day_nothing_is_significant_and_all_share_a_rank() -> None:
     made = [changed(of_units(n, u), "dataset", single_day=True) for n, u in zip("abc", market(), strict=True)]
-    assert [row.rank for row in build(made).rows] == [1, 1, 1]
+    assert [row.rank for row in build(made).rows] == [(1, 3)] * 3
     found = compare(made, "a", "c")
     assert {d.p for d in found.differences} == {None}
     assert ONE_DAY in to_text(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import itertools
 import re
 import runpy
 import shlex
@@ -30,7 +31,7 @@ from marsbench.data.reference import VERSION
 from marsbench.data.verify import verify
 from marsbench.evidence import TaskContext
 from marsbench.leaderboard import leaderboards
-from marsbench.leaderboard_text import to_markdown
+from marsbench.leaderboard_text import number, to_markdown
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
 from marsbench.simulation.contracts import Artifact, Budget, SessionGenerator
@@ -210,6 +211,36 @@ def test_the_committed_rankings_are_those_of_the_committed_results() -> None:
         for task, one in pages.items():
             page = ROOT / "results" / f"leaderboard-{name}{task}.md"
             assert page.read_text() == to_markdown(one), f"{page.name}: marsbench leaderboard --format pages"
+
+
+WINDOWS = ("realism", "sessions")
+RANKINGS = {
+    ("README.md", "The whole leaderboard of the embedded market"): ("reference", ()),
+    (RESULTS, "**reference: all five tasks, "): ("reference", ()),
+    (RESULTS, "**reference: 25-minute windows "): ("reference", WINDOWS),
+    (RESULTS, "**GOOG, "): ("goog-2012-06-21", ()),
+    (RESULTS, "**600519, "): ("600519-2023-02-07", ()),
+    (RESULTS, "**600536, "): ("600536-2023-07-11", ()),
+}
+"""Page and words before a ranking that it prints -> data set and tasks."""
+
+
+@pytest.mark.parametrize(("page", "words"), RANKINGS)
+def test_a_printed_ranking_is_that_of_the_committed_results(page: str, words: str) -> None:
+    dataset, tasks = RANKINGS[page, words]
+    (board,) = leaderboards(ROOT / "results", dataset=dataset, tasks=tasks, missing="drop")
+    lines = (ROOT / page).read_text().split(f"\n{words}")[1].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("| rank |"))
+    groups = lines[first].split(" | ")[2:-3]
+    printed = list(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2 :]))
+    wanted = []
+    for row in board.rows:
+        if row.rank and row.interval and row.orders_per_s:
+            low, high = row.interval
+            cells = [board.place(row), row.label, *(number(row.groups[group]) for group in groups)]
+            cells += [f"{number(row.overall)} [{low:z.2f}, {high:z.2f}]", "{} of {}".format(*row.below_floor)]
+            wanted.append(f"| {' | '.join(cells)} | {row.orders_per_s:,.0f} |")
+    assert printed == wanted
 
 
 @pytest.mark.parametrize("command", commands("make"))

@@ -58,8 +58,8 @@ def test_generators_are_ranked_best_first_and_seeds_are_averaged() -> None:
     bad = [result("bad", seed=s, scores=(score("facts.a", "facts", 0.1),)) for s in (0, 1)]
     board = build([*bad, *seeds])
     assert [(r.label, r.rank, r.overall) for r in board.rows] == [
-        ("good", 1, pytest.approx(0.8)),
-        ("bad", 2, pytest.approx(0.1)),
+        ("good", (1, 1), pytest.approx(0.8)),
+        ("bad", (2, 2), pytest.approx(0.1)),
     ]
     assert board.rows[0].scores["facts.a"].ci_method == "t over 24 days; ends averaged over 2 seeds"
 
@@ -122,7 +122,7 @@ def test_what_is_missing_is_an_error_or_leaves_the_generator_unranked(kind: str,
     with pytest.raises(MissingError, match=f"bad: missing: {why}"):
         build(_lacking(kind))
     board = build(_lacking(kind), missing="drop")
-    assert [(r.label, r.rank) for r in board.rows] == [("good", 1), ("bad", None)]
+    assert [(r.label, r.rank) for r in board.rows] == [("good", (1, 1)), ("bad", None)]
     assert f"unranked bad: missing: {why}".replace("\\", "") in to_table(board)
 
 
@@ -141,7 +141,7 @@ def test_a_generator_that_fails_validity_is_listed_unranked() -> None:
         return result(label, scores=(*result(label).scores.values(), replace(extra, informative=None)))
 
     board = build([with_rejections("clean", 0.01), with_rejections("messy", 0.2)])
-    assert [(r.label, r.rank) for r in board.rows] == [("clean", 1), ("messy", None)]
+    assert [(r.label, r.rank) for r in board.rows] == [("clean", (1, 1)), ("messy", None)]
     assert board.rows[1].unranked == "validity.rejected is 0.2, above the limit 0.05"
 
 
@@ -328,7 +328,7 @@ def test_a_control_does_not_decide_which_scores_rank() -> None:
 
 def test_controls_alone_are_ranked_among_themselves() -> None:
     board = build([_control("bad", 0.1), _control("worse", 0.0)], controls=True)
-    assert [row.rank for row in board.rows] == [1, 2]
+    assert [row.rank for row in board.rows] == [(1, 1), (2, 2)]
 
 
 def test_a_floor_with_an_error_of_its_own_is_judged_by_the_paired_gain() -> None:

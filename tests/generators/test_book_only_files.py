@@ -273,14 +273,14 @@ def test_an_absent_value_is_no_reason_to_refuse_but_none_to_rank_either(scored):
     alone = result("alone", scores=(best, none.not_applicable("book snapshots show no trades")))
     rows = build([one, alone]).rows  # missing="error" does not object
     assert [(r.label, r.rank, r.overall, r.groups["distributions"]) for r in rows] == [
-        ("one", 1, 0.5, 0.5),
+        ("one", (1, 1), 0.5, 0.5),
         ("alone", None, None, NOT_APPLICABLE),
     ]
     why = "not applicable: 1 of 2 ranking scores, such as similarity.volume (book snapshots show no trades)"
     assert rows[1].unranked == why
     assert why in to_table(build([one, alone]))
     among_themselves = build([alone])
-    assert [(r.rank, r.overall) for r in among_themselves.rows] == [(1, 0.99)]
+    assert [(r.rank, r.overall) for r in among_themselves.rows] == [((1, 1), 0.99)]
     assert "1 scores are not applicable to any generator here, so this ranking is about the others alone." in (
         among_themselves.notes
     )
