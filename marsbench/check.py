@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from marsbench import __version__, progress, registry
-from marsbench.files import set_aside, write_atomic
+from marsbench.files import markdown_table, set_aside, write_atomic
 from marsbench.known_answers import (
     COVERAGE,
     COVERED,
@@ -227,9 +227,7 @@ def to_markdown(found: Checked) -> str:
     lines = [f"# Known answers: {of}", "", f"{_verdict(found)} {found.seeds:,} draws of each process.", ""]
     lines += [_rule(found), "", *_made_by(found)]
     heads = ("process", *_HEADS)
-    lines += [_row(heads), _row(["---"] * len(heads))]
-    for _, rows in _by_process(found):
-        lines += [_row((rate.process, *_cells(rate))) for rate in rows]
+    lines += [markdown_table(heads, ((rate.process, *_cells(rate)) for _, rows in _by_process(found) for rate in rows))]
     lines += ["", "## Processes", ""]
     lines += [f"- `{first.process}`: {first.about}; {first.size}." for first, _ in _by_process(found)]
     return "\n".join(lines) + "\n"
@@ -251,10 +249,6 @@ def _made_by(found: Checked) -> list[str]:
 def _earlier(found: Checked, command: str) -> str:
     versions = {found.versions[p] for p, made in found.commands.items() if made == command} - {found.version}
     return f" (version {', '.join(map(str, sorted(filter(None, versions))))} of the metric)" if versions else ""
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def write(found: Checked, folder: str | Path) -> list[Path]:

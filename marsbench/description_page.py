@@ -14,7 +14,7 @@ from marsbench.description import Description
 from marsbench.description_figures import draw
 from marsbench.description_tables import Cell, Table, headline, tables
 from marsbench.figures import png
-from marsbench.files import file_safe, write_atomic
+from marsbench.files import file_safe, markdown_table, write_atomic
 from marsbench.stats.verdicts import FAILS, HOLDS, INCONCLUSIVE
 
 MARKS = {HOLDS: "✓", FAILS: "✗", INCONCLUSIVE: "?"}
@@ -80,18 +80,13 @@ def to_markdown(found: Description, besides: Sequence[Description]) -> str:
     out = [f"# {found.name}", "", found.summary, "", LEGEND, ""]
     for table in tables(found, besides):
         out += [f"## {table.title}", "", table.note, ""]
-        if table.lines:
-            out += [_row(table.columns), _row(["---"] * len(table.columns))]
+        rows = []
         for line in table.lines:
             cells = [f"**{line.label}**" if line.head else line.label, *(_words(c) for c in line.cells)]
-            out.append(_row(cells + [""] * (len(table.columns) - len(cells))))
-        out.append("")
+            rows.append(cells + [""] * (len(table.columns) - len(cells)))
+        out += [markdown_table(table.columns, rows)] * bool(rows) + [""]
     out += ["## Provenance", "", *(f"- {k}: {v}" for k, v in provenance(found, besides).items())]
     return "\n".join(out) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
 
 
 def to_text(found: Description, besides: Sequence[Description]) -> str:

@@ -137,13 +137,13 @@ def pretty(value: Any, *, indent: int = 0) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown.
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], rules: Sequence[str] = ()) -> str:
+    """A table in Markdown, whose columns are aligned by ``rules`` (``---``, or ``--:`` for numbers).
 
-    >>> print(markdown_table(("a", "b"), [("1", "2 | 3")]))
+    >>> print(markdown_table(("a", "b"), [("x | y", "2")], ("---", "--:")))
     | a | b |
-    | --- | --- |
-    | 1 | 2 \\| 3 |
+    | --- | --: |
+    | x \\| y | 2 |
     """
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head, rules or ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from marsbench.files import markdown_table
 from marsbench.leaderboard import WITHIN_DAY, Leaderboard
 from marsbench.ranking import GROUPS
 from marsbench.scores import Score
@@ -81,20 +82,20 @@ def to_table(board: Leaderboard) -> str:
 def to_markdown(board: Leaderboard) -> str:
     """Markdown: the ranking, then every score with floor and ceiling."""
 
-    def line(values: Sequence[str]) -> str:
-        return "| " + " | ".join(v.replace("|", "\\|").replace("<", "&lt;") for v in values) + " |"
+    def table(head: Sequence[str], rows: Iterable[Sequence[str]], rules: Sequence[str]) -> str:
+        return markdown_table(head, ([cell.replace("<", "&lt;") for cell in row] for row in rows), rules)
 
     head, body = cells(board)
     out = [f"# {title(board)}", ""]
     out += [f"> {note}" for note in board.notes if note == WITHIN_DAY] + [""] * board.single_day
-    out += [line(head), line(["--:", "---", *["--:"] * (len(head) - 2)]), *map(line, body), ""]
+    out += [table(head, body, ["--:", "---", *["--:"] * (len(head) - 2)]), ""]
     out += [f"- **{row.label}** is unranked: {row.unranked}" for row in board.rows if row.unranked]
     out += ["", ranked_by(board), "", "0 is the floor and 1 the ceiling of every score; the interquartile mean within a group, the plain mean over groups; " + BELOW + "."]  # fmt: skip  # noqa: E501
     out += [note for note in board.notes if note != WITHIN_DAY]
     labels = [row.label for row in board.rows]
-    out += ["", "## Every score", "", line(["score", "unit", "floor", "ceiling", *labels])]
-    out.append(line(["---", "---", *["--:"] * (2 + len(labels))]))
-    out += [line(_score_cells(board, key)) for key in all_keys(board)]
+    head = ["score", "unit", "floor", "ceiling", *labels]
+    every = (_score_cells(board, key) for key in all_keys(board))
+    out += ["", "## Every score", "", table(head, every, ["---", "---", *["--:"] * (len(head) - 2)])]
     out += ["", "`*` takes part in the ranking. Values are raw, with their interval where there is one."]
     return "\n".join(out) + "\n"
 

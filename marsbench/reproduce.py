@@ -18,7 +18,7 @@ from marsbench import progress, registry
 from marsbench import results as store
 from marsbench.data.catalogue import open_dataset
 from marsbench.figures import png
-from marsbench.files import write_atomic
+from marsbench.files import markdown_table, write_atomic
 from marsbench.fitting import NotTrained, find_trained
 from marsbench.registry import nearest, parse
 from marsbench.results import Result
@@ -337,9 +337,8 @@ def to_markdown(found: Sequence[Reproduction], path: Path | None = None) -> str:
             if path is not None and _drawn(one) is not None:
                 blocks.append(f"![{one.title}]({_picture_name(path, one, number)})")
             for table in made.tables:
-                head = [_row(table.columns), _row(["---"] * len(table.columns))]
-                rows = [_row([_cell(v) for v in row]) for row in table.rows]
-                blocks.append("\n".join([f"### {table.title}", "", *head, *rows]))
+                rows = ([_cell(v) for v in row] for row in table.rows)
+                blocks += [f"### {table.title}", markdown_table(table.columns, rows)]
             blocks.append("\n".join(["What differs from the paper:", "", *(f"- {note}" for note in made.notes)]))
         if one.command:
             blocks.append(f"Made by `{one.command}`.")
@@ -348,10 +347,6 @@ def to_markdown(found: Sequence[Reproduction], path: Path | None = None) -> str:
 
 def _limited(one: Reproduction) -> str:
     return f" (trial: the first {one.limit} starts only)" if one.limit else ""
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _cell(value: Any) -> str:

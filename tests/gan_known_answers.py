@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent / "generators"))
 import test_fin_gan as returns
 import test_order_gans as orders
 
-from marsbench.files import write_atomic
+from marsbench.files import markdown_table, write_atomic
 from marsbench.generators.fin_gan import training
 from marsbench.generators.fin_gan.distances import coverage, distances
 from marsbench.learning.order_players import order_coverage
@@ -65,11 +65,10 @@ def main() -> None:
     torch.set_num_threads(1)
     head: Row = ("generator", "source", "seed", "distance", "of the source in random order", "mode coverage")
     rows = [*of_orders(), *of_returns()]
-    table = ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
     page = [
         "# GANs on sources that are known", " ".join((__doc__ or "").split("\n\n")[2].split()).replace("``", "`"),
         "Mode coverage: share of the source in classes that are made at least a quarter as often; of returns, classes "
-        "of single ones or of windows by their volatility, whichever share is smaller.", "\n".join(table),
+        "of single ones or of windows by their volatility, whichever share is smaller.", markdown_table(head, rows),
         "Made by `python tests/gan_known_answers.py -o results/gan-known-answers.md`.",
     ]  # fmt: skip
     text = "\n\n".join(page) + "\n"

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marsbench.data.catalogue import Dataset, list_datasets, open_dataset
-from marsbench.files import write_atomic
+from marsbench.files import markdown_table, write_atomic
 from marsbench.fitting import latest_days
 from marsbench.generators.hawkes import HawkesFlow
 from marsbench.generators.hawkes.events import CLASSES, Class, Tape
@@ -238,8 +238,7 @@ def ratios(case: Case, rule: Rule) -> Floats:
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]]) -> str:
     """In Markdown."""
-    lines = [head, ["---"] * len(head), *([name, *(f"{v:.3g}" for v in values)] for name, values in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(head, ([name, *(f"{v:.3g}" for v in values)] for name, values in rows))
 
 
 def main() -> None:
