@@ -124,6 +124,7 @@ def _leaderboard(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     sub = _add(verbs, "leaderboard", "rank the results")
     sub.add_argument("-d", "--dataset", metavar="DATASET", help="only this data set")
     sub.add_argument("-t", "--tasks", "--task", nargs="+", default=[], metavar="TASK", help="only these tasks")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="only these seeds")
     sub.add_argument("--limit", type=int, metavar="N", help="rank the limited results of the first N starts")
     sub.add_argument(
         "--missing",
@@ -147,6 +148,7 @@ def _compare(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     sub.add_argument("b", metavar="B", help="the other one; differences are A minus B")
     sub.add_argument("-d", "--dataset", metavar="DATASET", help="only on this data set (default: all that hold both)")
     sub.add_argument("-t", "--tasks", "--task", nargs="+", default=[], metavar="TASK", help="only these tasks")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[], metavar="N", help="only these seeds")
     sub.add_argument("--limit", type=int, metavar="N", help="the limited results of the first N starts")
     sub.add_argument(
         "--missing",

@@ -471,12 +471,19 @@ def _notes(shown: Sequence[Result], rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def load(
-    folder: str | Path = "results", *, dataset: str | None = None, tasks: Sequence[str] = (), limit: int | None = None
+    folder: str | Path = "results",
+    *,
+    dataset: str | None = None,
+    tasks: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    limit: int | None = None,
 ) -> dict[str, list[Result]]:
     """Result files by data set.
 
     Parameters
     ----------
+    tasks, seeds
+        Only these; all where there are none.
     limit
         Take limited results (the first so many starts) instead of full ones.
 
@@ -491,7 +498,7 @@ def load(
     other: set[int | None] = set()
     for path in store.paths(folder, dataset=dataset):
         result = store.read(path)
-        if tasks and result.task["label"] not in tasks:
+        if (tasks and result.task["label"] not in tasks) or (seeds and result.seed not in seeds):
             continue
         if result.limit != limit:
             other.add(result.limit)
@@ -499,6 +506,7 @@ def load(
         found.setdefault(result.dataset["name"], []).append(result)
     if not found:
         what = f" of data set {dataset!r}" if dataset else ""
+        what += f" with seed {' or '.join(map(str, seeds))}" if seeds else ""
         there = [f"--limit {n}" if n else "no --limit" for n in sorted(other, key=lambda n: n or 0)]
         hint = f"; there are some with {', '.join(there)}" if there else "; `marsbench run` makes them"
         raise FileNotFoundError(f"{folder}: no results{what}{hint}")
@@ -510,10 +518,11 @@ def leaderboards(
     *,
     dataset: str | None = None,
     tasks: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     limit: int | None = None,
     controls: bool = False,
     missing: Missing = "error",
 ) -> list[Leaderboard]:
     """The leaderboards of a results folder, one for each data set; see ``load`` and ``build``."""
-    found = load(results, dataset=dataset, tasks=tasks, limit=limit)
+    found = load(results, dataset=dataset, tasks=tasks, seeds=seeds, limit=limit)
     return [build(group, controls=controls, missing=missing) for _, group in sorted(found.items())]

@@ -108,7 +108,7 @@ def write_pages(board: Leaderboard, folder: str | Path, *, figures: bool = True)
     if len(board.tasks) == 1:
         return written
     name = board.dataset["name"]
-    found = load(folder, dataset=name, limit=board.limit)[name]
+    found = load(folder, dataset=name, seeds=board.seeds, limit=board.limit)[name]
     for task in board.tasks:
         own = [result for result in found if result.task["label"] == task]
         written.append(_write_markdown(build(own, controls=True, missing="drop"), folder, task))
@@ -186,6 +186,7 @@ def leaderboard(options: argparse.Namespace) -> int:
         options.results,
         dataset=options.dataset,
         tasks=options.tasks,
+        seeds=options.seeds,
         limit=options.limit,
         controls=options.controls,
         missing=options.missing,
@@ -214,7 +215,9 @@ def compare(options: argparse.Namespace) -> int:
     """Test the differences between two generators on every data set that holds both."""
     from marsbench import comparison
 
-    found = load(options.results, dataset=options.dataset, tasks=options.tasks, limit=options.limit)
+    found = load(
+        options.results, dataset=options.dataset, tasks=options.tasks, seeds=options.seeds, limit=options.limit
+    )
     wanted = {options.a, options.b}
     both = {name: own for name, own in found.items() if wanted <= {r.generator["label"] for r in own}}
     if not both:  # one data set gives the message that names what there is

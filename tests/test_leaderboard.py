@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from example_results import changed, failed, not_applicable, result, score
-from marsbench import leaderboard, results
+from marsbench import leaderboard, results, verbs
 from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, Row, build, load
 from marsbench.leaderboard_text import to_json, to_markdown, to_table
 from marsbench.page import to_html
@@ -191,6 +191,23 @@ def test_it_is_a_pure_function_of_the_files(tmp_path: Path) -> None:
         load(tmp_path, limit=9)
     with pytest.raises(FileNotFoundError, match="`marsbench run` makes them"):
         load(tmp_path / "nowhere")
+
+
+def test_seeds_that_are_asked_for_rank_alone(tmp_path: Path) -> None:
+    """As where a run of further seeds is not done: whoever lacks one has no rank among all."""
+    for label, seeds in (("alpha", (0, 1)), ("beta", (0,))):
+        for seed in seeds:
+            made = result(label, level=0.5 + seed, seed=seed)
+            where = {"dataset": "made-up-market", "task": "realism", "generator": label}
+            results.write(made, results.result_path(tmp_path, **where, seed=seed))
+    (both,) = leaderboard.leaderboards(tmp_path, missing="drop")
+    assert [row.label for row in both.rows if row.rank] == ["alpha"]
+    (first,) = leaderboard.leaderboards(tmp_path, seeds=[0])
+    assert (first.seeds, {row.label for row in first.rows if row.rank}) == ((0,), {"alpha", "beta"})
+    pages = verbs.write_pages(first, tmp_path, figures=False)
+    assert all("seed 0" in page.read_text() for page in pages if page.suffix == ".md")
+    with pytest.raises(FileNotFoundError, match="no results of data set 'made-up-market' with seed 3"):
+        load(tmp_path, dataset="made-up-market", seeds=[3])
 
 
 def test_a_damaged_result_is_named_by_the_leaderboard(tmp_path: Path) -> None:
