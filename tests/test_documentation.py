@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +31,7 @@ from marsbench.data.errors import DataError
 from marsbench.data.reference import VERSION
 from marsbench.data.verify import verify
 from marsbench.evidence import TaskContext
-from marsbench.leaderboard import leaderboards
+from marsbench.leaderboard import Leaderboard, Row, leaderboards
 from marsbench.leaderboard_text import number, to_markdown
 from marsbench.market.replay import replay_trajectory
 from marsbench.market.rules import MINUTE, clock
@@ -152,7 +153,16 @@ def test_the_other_blocks_are_of_a_kind_that_is_checked() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
     for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", (ROOT / page).read_text()):
-        assert target.startswith("https://") or (ROOT / page).parent.joinpath(target).exists(), target
+        name, _, heading = target.partition("#")
+        file = (ROOT / page).parent / name
+        assert target.startswith("https://") or file.exists(), target
+        assert not heading or heading in headings(file), target
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which links reach the headings of a page."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -213,26 +223,37 @@ def test_the_committed_rankings_are_those_of_the_committed_results() -> None:
             assert page.read_text() == to_markdown(one), f"{page.name}: marsbench leaderboard --format pages"
 
 
+@cache
+def board_of(dataset: str, tasks: tuple[str, ...], folder: str = "results") -> Leaderboard:
+    (board,) = leaderboards(ROOT / folder, dataset=dataset, tasks=tasks, missing="drop")
+    return board
+
+
 WINDOWS = ("realism", "sessions")
 RANKINGS = {
     ("README.md", "The whole leaderboard of the embedded market"): ("reference", ()),
-    (RESULTS, "**reference: all five tasks, "): ("reference", ()),
-    (RESULTS, "**reference: 25-minute windows "): ("reference", WINDOWS),
-    (RESULTS, "**GOOG, "): ("goog-2012-06-21", ()),
-    (RESULTS, "**600519, "): ("600519-2023-02-07", ()),
-    (RESULTS, "**600536, "): ("600536-2023-07-11", ()),
+    (RESULTS, "### All five tasks"): ("reference", ()),
+    (RESULTS, "### Windows and whole sessions"): ("reference", WINDOWS),
+    (RESULTS, "### GOOG, "): ("goog-2012-06-21", ()),
+    (RESULTS, "### 600519, "): ("600519-2023-02-07", ()),
+    (RESULTS, "### 600536, "): ("600536-2023-07-11", ()),
 }
 """Page and words before a ranking that it prints -> data set and tasks."""
+
+
+def rows_below(page: str, words: str, head: str) -> tuple[str, list[str]]:
+    """The first table with such a head after a line that begins with these words: its head and its rows."""
+    lines = (ROOT / page).read_text().split(f"\n{words}")[1].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(head))
+    return lines[first], list(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2 :]))
 
 
 @pytest.mark.parametrize(("page", "words"), RANKINGS)
 def test_a_printed_ranking_is_that_of_the_committed_results(page: str, words: str) -> None:
     dataset, tasks = RANKINGS[page, words]
-    (board,) = leaderboards(ROOT / "results", dataset=dataset, tasks=tasks, missing="drop")
-    lines = (ROOT / page).read_text().split(f"\n{words}")[1].splitlines()
-    first = next(i for i, line in enumerate(lines) if line.startswith("| rank |"))
-    groups = lines[first].split(" | ")[2:-3]
-    printed = list(itertools.takewhile(lambda line: line.startswith("|"), lines[first + 2 :]))
+    board = board_of(dataset, tasks)
+    head, printed = rows_below(page, words, "| rank |")
+    groups = head.split(" | ")[2:-3]
     wanted = []
     for row in board.rows:
         if row.rank and row.interval and row.orders_per_s:
@@ -241,6 +262,47 @@ def test_a_printed_ranking_is_that_of_the_committed_results(page: str, words: st
             cells += [f"{number(row.overall)} [{low:z.2f}, {high:z.2f}]", "{} of {}".format(*row.below_floor)]
             wanted.append(f"| {' | '.join(cells)} | {row.orders_per_s:,.0f} |")
     assert printed == wanted
+
+
+def overall(row: Row) -> str:
+    if row.overall is None or row.interval is None:
+        return ""
+    return "{:z.2f} [{:z.2f}, {:z.2f}]".format(row.overall, *row.interval)
+
+
+def test_the_printed_table_of_market_impact_is_that_of_the_committed_results() -> None:
+    board = board_of("reference", ("market-impact",))
+    _, printed = rows_below(RESULTS, "## Market impact", "| generator |")
+    formats = {
+        "impact_gap.impact": "{:z.0%} [{:z.0%}, {:z.0%}]",
+        "square_root_law.delta": "{:z.2f} [{:z.2f}, {:z.2f}]",
+        "square_root_law.relaxation": "{:z.2f} [{:z.2f}, {:z.2f}]",
+    }
+    wanted = []
+    for row in sorted((row for row in board.rows if row.rank), key=lambda row: -(row.overall or 0.0)):
+        cells = [row.scores[key] for key in formats]
+        texts = [f.format(s.value, s.ci_low, s.ci_high) for f, s in zip(formats.values(), cells, strict=True)]
+        wanted.append(f"| {' | '.join([row.label, overall(row), *texts])} |")
+    assert printed == wanted
+
+
+def test_the_printed_table_of_forecasts_is_that_of_the_committed_results() -> None:
+    many, few, long = (
+        {row.label: row for row in board_of("reference", (task,), folder).rows}
+        for task, folder in (
+            ("forecasting,most_starts=1200", "results/forecasting"),
+            ("forecasting", "results"),
+            ("forecasting,minutes=5,rollouts=128", "results/forecasting"),
+        )
+    )
+    _, printed = rows_below(RESULTS, "## Forecasts", "| generator |")
+    wanted = set()
+    for label in {label for rows in (many, few, long) for label, row in rows.items() if row.rank} | set(many):
+        trend = f"{many[label].scores['trend.accuracy.1m'].value:.3f}" if label in many else ""
+        whole = [overall(rows[label]) if label in rows else "" for rows in (many, few, long)]
+        wanted.add(f"| {label} | {whole[0]} | {trend} | {whole[1]} | {whole[2]} |")
+    assert len(printed) == len(wanted) + 1
+    assert set(printed[:-1]) == wanted, "the last row links the boards"
 
 
 @pytest.mark.parametrize("command", commands("make"))
