@@ -17,7 +17,7 @@ from marsbench import leaderboard, results, verbs
 from marsbench.leaderboard import NO_INTERVAL, NOT_APPLICABLE, WITHIN_DAY, Row, build, load
 from marsbench.leaderboard_text import to_json, to_markdown, to_table
 from marsbench.page import to_html
-from marsbench.ranking import IncomparableError, MissingError, interquartile_mean, small_groups
+from marsbench.ranking import IncomparableError, MissingError, average, interquartile_mean, small_groups
 from marsbench.results import Result
 from marsbench.scores import Direction, Outcome, Score
 
@@ -62,6 +62,37 @@ def test_generators_are_ranked_best_first_and_seeds_are_averaged() -> None:
         ("bad", (2, 2), pytest.approx(0.1)),
     ]
     assert board.rows[0].scores["facts.a"].ci_method == "t over 24 days; ends averaged over 2 seeds"
+
+
+def test_what_more_than_half_of_the_seeds_find_informative_ranks_by_these_seeds() -> None:
+    """Asking all of them would take scores out with every further seed."""
+    why = "uninformative: (ceiling - floor) is 0.1 [-0.1, 0.3]"
+    units: Any = {"replicates": (0.5,) * 24, "replicate_units": "24 days"}
+    noise = score("facts.a", "facts", None, informative=False, value=0.5, reason=why, **units)
+    most = (score("facts.a", "facts", 0.8), noise, score("facts.a", "facts", 0.6))
+    assert average(most).informative is True
+    assert average(most).normalised == pytest.approx(0.7)
+    assert average(most).value == pytest.approx((0.8 + 0.5 + 0.7) / 3)
+    assert average(most).reason is None
+    assert np.mean(average(most).normalised_replicates) == pytest.approx(0.7, abs=0.001)
+    for scores in ((noise, noise, most[0]), (most[0], noise)):
+        assert average(scores).informative is False
+        assert average(scores).normalised is None
+        assert average(scores).reason == why
+        assert not average(scores).normalised_replicates
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_seeds_seldom_agree_on_a_difference_that_is_not_there(seeds: int, shared: float) -> None:
+    """Floor and ceiling are equal; the errors of seeds share a part, since all simulate the same days."""
+    rng = np.random.default_rng(seeds)
+    draws = 4000
+    errors = np.sqrt(shared) * rng.standard_normal((draws, 1))
+    errors = errors + np.sqrt(1 - shared) * rng.standard_normal((draws, seeds))
+    one = {found: score("facts.a", "facts", 0.5, informative=found) for found in (True, False)}
+    found = [average([one[bool(e > stats.norm.ppf(0.975))] for e in draw]).informative for draw in errors]
+    assert stats.binomtest(sum(map(bool, found)), draws, 0.05, alternative="greater").pvalue > 0.001
 
 
 Change = Callable[[Result], Result]
