@@ -265,7 +265,8 @@ def build(results: Sequence[Result], *, controls: bool = False, missing: Missing
     if missing == "error":
         _refuse(judged)
     ranked = _ranked(judged, keys, single_day=bool(shown[0].dataset["single_day"]))
-    notes = (*_nobody(rows), *_by_sessions(scores), *_too_small(_informative(scores)), *_notes(shown, ranked))
+    left = (*_by_sessions(scores), *_too_small(_informative(scores)), *_by_most_seeds(others, keys))
+    notes = (*_nobody(rows), *left, *_notes(shown, ranked))
     return Leaderboard(
         dataset=shown[0].dataset,
         tasks=tasks,
@@ -303,6 +304,17 @@ def _too_small(informative: Mapping[str, str]) -> list[str]:
         "printed below, no part of the overall."
         for group, count in small_groups(informative).items()
     ]
+
+
+def _by_most_seeds(results: Sequence[Result], keys: Iterable[str]) -> list[str]:
+    """Which scores rank by most seeds and not by all (see ``ranking.average``)."""
+    partly = []
+    for key in sorted(keys):
+        found = {(r.seed, bool(r.scores[key].informative)) for r in results if key in r.scores}
+        by = sorted(seed for seed, informative in found if informative)
+        if len(by) < len({seed for seed, _ in found}):
+            partly.append(f"{key} (seeds {', '.join(map(str, by))})")
+    return [f"Informative in most seeds, and ranking by these alone: {', '.join(partly)}."] if partly else []
 
 
 def _by_label(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -82,6 +82,26 @@ def test_what_more_than_half_of_the_seeds_find_informative_ranks_by_these_seeds(
         assert not average(scores).normalised_replicates
 
 
+def test_what_ranks_by_some_of_the_seeds_is_named() -> None:
+    unsure = replace(score("facts.a", "facts", None, value=0.5, informative=False, reason="noise"), normalised=None)
+    made = [
+        result(
+            label,
+            seed=seed,
+            scores=(unsure if seed == 1 else score("facts.a", "facts", 0.7), score("facts.b", "facts", 0.2)),
+        )
+        for label in ("one", "other")
+        for seed in (0, 1, 2)
+    ]
+    board = build(made)
+    assert set(board.keys) == {"facts.a", "facts.b"}
+    assert board.rows[0].groups["facts"] == pytest.approx(0.45)
+    (note,) = [note for note in board.notes if "seeds" in note]
+    assert note == "Informative in most seeds, and ranking by these alone: facts.a (seeds 0, 2)."
+    assert note in to_markdown(board)
+    assert not any("most seeds" in note for note in build(made[:1]).notes)
+
+
 @pytest.mark.parametrize("shared", [0.0, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_seeds_seldom_agree_on_a_difference_that_is_not_there(seeds: int, shared: float) -> None:
